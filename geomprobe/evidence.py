@@ -1,0 +1,139 @@
+"""Evidence: all that has been collected about one model at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from geomprobe.clouds import CloudSet, Trajectory
+
+Loss = Callable[[Any, Any], torch.Tensor]
+T = TypeVar("T")
+
+#: What an analyzer can ask for.
+NEEDS = frozenset({"activations", "trajectory", "model", "data"})
+
+
+def forward(model: nn.Module, inputs: Any) -> Any:
+    """Call a model on a batch: a mapping as keywords, a tuple or list as arguments."""
+    if isinstance(inputs, dict):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    return model(inputs)
+
+
+def leading_size(tree: Any) -> int | None:
+    """Size of the first axis of the first tensor in a batch; None where there is no tensor."""
+    for leaf in pytree.tree_leaves(tree):
+        if isinstance(leaf, torch.Tensor) and leaf.ndim:
+            return int(leaf.shape[0])
+    return None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs and targets kept for passes of an analyzer's own.
+
+    Parameters
+    ----------
+    inputs : tensor, or a tuple, list or dict of tensors
+        All with the samples along the first axis; given to the model as :func:`forward` does.
+    targets : tensor, optional
+        One entry a sample.
+    ids : tensor, optional
+        Which sample of the stream each one is.
+    """
+
+    inputs: Any
+    targets: torch.Tensor | None = None
+    ids: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return leading_size(self.inputs) or 0
+
+    def take(self, rows: Any) -> Samples:
+        """Return the samples of the given rows (slice, indices or mask)."""
+
+        def rows_of(leaf: Any) -> Any:
+            return leaf[rows] if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf
+
+        return Samples(*(pytree.tree_map(rows_of, part) for part in self.parts))
+
+    def to(self, device: torch.device | str) -> Samples:
+        """Return the samples on a device."""
+
+        def move(leaf: Any) -> Any:
+            return leaf.to(device) if isinstance(leaf, torch.Tensor) else leaf
+
+        return Samples(*(pytree.tree_map(move, part) for part in self.parts))
+
+    def batches(self, size: int) -> Iterator[Samples]:
+        """Yield the samples in order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, start + size))
+
+    @property
+    def parts(self) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
+        """Inputs, targets and ids."""
+        return self.inputs, self.targets, self.ids
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What analyzers look at. Every part may be missing; :attr:`available` says which are there.
+
+    Parameters
+    ----------
+    clouds : CloudSet
+        Activation clouds by layer.
+    trajectory : Trajectory, optional
+        The path of the parameters so far.
+    model : torch.nn.Module, optional
+        The model itself. Analyzers must leave it as they found it.
+    data : Samples, optional
+        Inputs, and targets where known, for passes of an analyzer's own.
+    loss : callable, optional
+        ``loss(outputs, targets)``, as in training.
+    step : int, optional
+        Optimizer step at which the evidence was collected.
+    n_train : int, optional
+        Number of training samples, for what depends on it (effective dimension).
+    seed : int
+        Seed of every random choice an analyzer makes.
+    """
+
+    clouds: CloudSet = field(default_factory=CloudSet)
+    trajectory: Trajectory | None = None
+    model: nn.Module | None = None
+    data: Samples | None = None
+    loss: Loss | None = None
+    step: int | None = None
+    n_train: int | None = None
+    seed: int = 0
+    _shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def available(self) -> frozenset[str]:
+        """Which of :data:`NEEDS` this evidence can serve."""
+        there = {
+            "activations": len(self.clouds) > 0,
+            "trajectory": self.trajectory is not None,
+            "model": self.model is not None,
+            "data": self.data is not None and len(self.data) > 0,
+        }
+        return frozenset(need for need, is_there in there.items() if is_there)
+
+    def shared(self, key: Any, compute: Callable[[], T]) -> T:
+        """Compute something once for all analyzers of this evidence.
+
+        ``key`` must name the computation and everything it depends on besides the evidence.
+        """
+        if key not in self._shared:
+            self._shared[key] = compute()
+        return self._shared[key]  # type: ignore[no-any-return]

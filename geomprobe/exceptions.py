@@ -1,0 +1,29 @@
+"""Warnings and errors of geomprobe's own, so that a caller can filter or catch them."""
+
+
+class GeomprobeWarning(UserWarning):
+    """Parent of every warning that geomprobe issues."""
+
+
+class SkippedLayerWarning(GeomprobeWarning):
+    """A selected layer gave no cloud; the message says which one and why."""
+
+
+class DetachedProbeWarning(GeomprobeWarning):
+    """Observing failed and was switched off; the observed model runs on."""
+
+
+class FailedAnalysisWarning(GeomprobeWarning):
+    """An analyzer failed; its finding says why."""
+
+
+class LayerSelectionError(ValueError):
+    """A selection of layers matches nothing, or cannot be observed."""
+
+
+class FileFormatError(ValueError):
+    """A file is not what was expected: foreign, truncated, or unsafe to open."""
+
+
+class MemoryEstimateError(MemoryError):
+    """A computation was refused because it would not fit in memory."""

@@ -1,0 +1,172 @@
+"""What goes to disk: whole files or none, strict JSON, and arrays that nothing has to unpickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geomprobe.exceptions import FileFormatError
+
+Array = np.ndarray[Any, Any]
+PathLike = str | os.PathLike[str]
+
+_HEADER = "geomprobe"
+
+
+def write_atomically(path: PathLike, content: bytes) -> Path:
+    """Write a file that is there whole or not at all, and return its path.
+
+    Missing parent folders are made. A process that dies half-way leaves the previous file.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> Any:
+    """Turn a number, array, mapping or sequence into strict JSON types.
+
+    NaN becomes ``null`` and the infinities become strings, since JSON has neither. Arrays become
+    ``{"dtype", "shape", "data"}``, and :func:`decode` gives them back bit for bit.
+    """
+    if isinstance(value, np.ndarray):
+        data = [encode(entry) for entry in value.ravel().tolist()]
+        return {"dtype": value.dtype.str, "shape": list(value.shape), "data": data}
+    if isinstance(value, np.generic):
+        return encode(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {str(key): encode(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(entry) for entry in value]
+    return value
+
+
+def decode_number(value: Any) -> float:
+    """Give back a number that :func:`encode` wrote."""
+    return math.nan if value is None else float(value)
+
+
+def decode_array(value: Mapping[str, Any]) -> Array:
+    """Give back an array that :func:`encode` wrote."""
+    dtype = np.dtype(value["dtype"])
+    data = [decode_number(entry) for entry in value["data"]] if dtype.kind == "f" else value["data"]
+    return np.array(data, dtype=dtype).reshape(value["shape"])
+
+
+def write_json(path: PathLike, document: Any) -> Path:
+    """Write a document of JSON types as strict JSON (never ``NaN``), atomically."""
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return write_atomically(path, text.encode())
+
+
+def read_json(path: PathLike) -> Any:
+    """Read a JSON file; anything else raises :class:`FileFormatError`."""
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path} is not a JSON file: {error}") from error
+
+
+# --- safetensors --------------------------------------------------------------------------------
+
+
+def write_arrays(path: PathLike, kind: str, arrays: Mapping[str, Array], header: Any) -> Path:
+    """Write named arrays and a header of JSON types as one safetensors file.
+
+    Parameters
+    ----------
+    path
+        Where to write.
+    kind
+        What the file holds; :func:`read_arrays` must be asked for the same.
+    arrays
+        Numeric or boolean arrays by name.
+    header
+        Anything that JSON can hold.
+    """
+    from safetensors.numpy import save
+
+    metadata = {_HEADER: json.dumps({"kind": kind, "header": header}, allow_nan=False)}
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return write_atomically(path, save(contiguous, metadata=metadata))
+
+
+def read_arrays(path: PathLike, kind: str) -> tuple[dict[str, Array], Any]:
+    """Read what :func:`write_arrays` wrote: the arrays by name, and the header.
+
+    Raises
+    ------
+    FileFormatError
+        The file is truncated, is no safetensors file, or holds another kind of thing.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    require_safetensors(path)
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise FileFormatError(f"{path} is damaged or truncated: {error}") from error
+    try:
+        document = json.loads(metadata[_HEADER])
+        found, header = document["kind"], document["header"]
+    except (KeyError, json.JSONDecodeError) as error:
+        raise FileFormatError(
+            f"{path} is a safetensors file, but geomprobe did not write it; expected a {kind}"
+        ) from error
+    if found != kind:
+        raise FileFormatError(f"{path} holds a {found}, expected a {kind}")
+    return arrays, header
+
+
+def require_safetensors(path: PathLike) -> None:
+    """Refuse a file that is not safetensors before anything opens it.
+
+    Raises
+    ------
+    FileFormatError
+        The file is a pickle, a ``torch.save`` archive, or too short to be a safetensors file. The
+        message names the safe alternative.
+    """
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        raise FileFormatError(
+            f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. "
+            "Convert it where you trust it:\n"
+            "    import torch, safetensors.torch\n"
+            '    state = torch.load("weights.pt", weights_only=True, map_location="cpu")\n'
+            '    safetensors.torch.save_file(state, "weights.safetensors")'
+        )
+    if len(start) < 9 or start[8:9] != b"{":
+        raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")
