@@ -112,6 +112,7 @@ class CloudSet(Mapping[str, PointCloud]):
     """
 
     def __init__(self, clouds: Mapping[str, PointCloud] | Iterable[PointCloud] = ()) -> None:
+        self._clouds: dict[str, PointCloud]
         if isinstance(clouds, Mapping):
             self._clouds = dict(clouds)
         else:
