@@ -79,8 +79,8 @@ def decode_array(value: Mapping[str, Any]) -> Array:
     """Give back an array that :func:`encode` wrote."""
     dtype = np.dtype(value["dtype"])
     data = [decode_number(entry) for entry in value["data"]] if dtype.kind == "f" else value["data"]
-    array: Array = np.array(data, dtype=dtype)
-    return array.reshape(value["shape"])
+    array: Array = np.array(data, dtype=dtype).reshape(value["shape"])
+    return array
 
 
 def write_json(path: PathLike, document: Any) -> Path:

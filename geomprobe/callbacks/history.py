@@ -1,0 +1,114 @@
+"""What a Monitor has seen, observation by observation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from geomprobe.findings import Finding
+from geomprobe.storage import PathLike, read_json, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Record:
+    """One observation.
+
+    Parameters
+    ----------
+    step : int
+        Optimizer steps taken so far.
+    epoch : float or None
+        Epochs finished so far, where they are known.
+    loss : float or None
+        Last loss that was reported.
+    findings : tuple of Finding
+        What the analyzers said.
+    seconds : float
+        Wall time the observation took.
+    """
+
+    step: int
+    epoch: float | None
+    loss: float | None
+    findings: tuple[Finding, ...]
+    seconds: float
+
+
+class History(Sequence[Record]):
+    """Records in the order they were made."""
+
+    def __init__(self, records: Sequence[Record] = ()) -> None:
+        self._records = list(records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> History: ...
+    def __getitem__(self, index: int | slice) -> Record | History:
+        if isinstance(index, slice):
+            return History(self._records[index])
+        return self._records[index]
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self._records == other._records
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"History of {len(self)} observations"
+
+    def append(self, record: Record) -> None:
+        """Add a record."""
+        self._records.append(record)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row a number: step, epoch, loss, metric, value, stderr, n, exact, note."""
+        for record in self._records:
+            for finding in record.findings:
+                for stat, estimate in finding.scalars.items():
+                    yield {
+                        "step": record.step,
+                        "epoch": record.epoch,
+                        "loss": record.loss,
+                        "metric": f"geom/{finding.analyzer}/{finding.subject}/{stat}",
+                        "value": estimate.value,
+                        "stderr": estimate.stderr,
+                        "n": estimate.n,
+                        "exact": estimate.exact,
+                        "note": estimate.note,
+                    }
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame."""
+        import pandas as pd
+
+        columns = ["step", "epoch", "loss", "metric", "value", "stderr", "n", "exact", "note"]
+        frame: pd.DataFrame = pd.DataFrame(list(self.rows()), columns=columns)
+        return frame
+
+    def save(self, path: PathLike) -> None:
+        """Write the history as a JSON file."""
+        write_json(
+            path,
+            [
+                {**vars(record), "findings": [finding.to_dict() for finding in record.findings]}
+                for record in self._records
+            ],
+        )
+
+    @classmethod
+    def load(cls, path: PathLike) -> History:
+        """Read a history that :meth:`save` wrote."""
+        return cls(
+            [
+                Record(**{**row, "findings": tuple(map(Finding.from_dict, row["findings"]))})
+                for row in read_json(path)
+            ]
+        )

@@ -1,0 +1,222 @@
+"""Monitor: observe a model from its own training loop, within a time budget."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from torch import nn
+
+from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
+from geomprobe.callbacks.history import History, Record
+from geomprobe.clouds import Trajectory
+from geomprobe.evidence import Loss, Samples
+from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.findings import Finding
+from geomprobe.hooks.selection import Layers
+from geomprobe.sampling.collect import collect
+from geomprobe.sampling.loading import as_samples
+from geomprobe.sampling.probe import Probe
+from geomprobe.sampling.trajectory import TrajectoryRecorder
+
+
+class Monitor:
+    """Observes a model every so often while it trains, and leaves the training as it was.
+
+    ::
+
+        monitor = Monitor(model, probe_data=(x_val, y_val), every="1 epoch",
+                          steps_per_epoch=len(loader))
+        for x, y in epochs_of(loader):
+            ...
+            optimizer.step()
+            monitor.step(loss=loss.item())
+        monitor.history.to_frame()
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        The model in training.
+    probe_data
+        Fixed samples for every observation: ``inputs`` or ``(inputs, targets)``, tensors or arrays.
+        They go through the model in a pass of its own, in evaluation mode and without gradients.
+    every : str
+        ``"N steps"`` or ``"N epochs"``.
+    steps_per_epoch : int, optional
+        Lets :meth:`step` tell epochs. Without it call :meth:`epoch_end` after each.
+    budget : float or None
+        Largest share of wall time that observations may take. One that is due while more has been
+        spent is put off, not dropped. The first is always made. ``None``: no limit.
+    analyzers : names or instances
+        What to run at each observation.
+    layers, exclude, points, pool
+        See :class:`~geomprobe.Probe`.
+    samples : int
+        Inputs kept for analyzers that run the model.
+    loss : callable, optional
+        ``loss(outputs, targets)``, for analyzers that need to know it.
+    n_train : int, optional
+        Number of training samples.
+    trajectory : int or None
+        Record the parameters at every step, projected to this many dimensions, as
+        ``monitor.trajectory``.
+    seed : int
+        Seed of every random choice of the observations.
+    strict : bool
+        Raise what goes wrong. Otherwise a failed analysis is a failed finding, and a failed
+        collection is recorded as a failed finding of the analyzer ``"monitor"``.
+
+    Attributes
+    ----------
+    history : History
+        The observations so far.
+    overhead : float
+        Share of wall time since construction that went into the monitor.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        probe_data: Any,
+        *,
+        every: str = "1 epoch",
+        steps_per_epoch: int | None = None,
+        budget: float | None = 0.03,
+        analyzers: str | Analyzer | Iterable[str | Analyzer] = ("persistent_homology",),
+        layers: Layers = "auto",
+        exclude: Layers = (),
+        points: int = 400,
+        pool: str = "flatten",
+        samples: int = 64,
+        loss: Loss | None = None,
+        n_train: int | None = None,
+        trajectory: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
+        self._period, self._unit = _parse_cadence(every)
+        if budget is not None and not 0 < budget <= 1:
+            raise ValueError(f"budget must be a share of wall time in (0, 1] or None, got {budget}")
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
+        self._data: Samples = as_samples(probe_data)
+        self._analyzers = resolve_analyzers(analyzers)
+        self._probing: dict[str, Any] = {"points": points, "pool": pool}
+        self._collecting: dict[str, Any] = {"samples": samples, "loss": loss, "n_train": n_train}
+        self._probing |= {"seed": seed, "strict": strict}
+        self._collecting |= {"seed": seed}
+        self._model, self._strict, self._budget = model, strict, budget
+        self._selected = Probe(model, layers, exclude=exclude).selection
+        self._recorder = (
+            None if trajectory is None else TrajectoryRecorder(model, dim=trajectory, seed=seed)
+        )
+        self._steps_per_epoch = steps_per_epoch
+        self._steps = self._epochs = 0
+        self._due = False
+        self._loss: float | None = None
+        self._spent = 0.0
+        self._started = time.perf_counter()
+        self.history = History()
+
+    @property
+    def overhead(self) -> float:
+        """Share of the wall time since construction that went into the monitor."""
+        return self._spent / max(time.perf_counter() - self._started, 1e-9)
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """The recorded path of the parameters, if ``trajectory`` was given."""
+        return None if self._recorder is None else self._recorder.trajectory
+
+    def step(self, loss: float | None = None) -> None:
+        """Say that the optimizer has taken a step; observe if it is time.
+
+        Parameters
+        ----------
+        loss : float, optional
+            The training loss, for the record.
+        """
+        started = time.perf_counter()
+        self._steps += 1
+        self._loss = None if loss is None else float(loss)
+        if self._recorder is not None:
+            self._recorder.record(self._steps, self._loss)
+        if self._unit == "step" and self._steps % self._period == 0:
+            self._due = True
+        self._spent += time.perf_counter() - started
+        if self._steps_per_epoch and self._steps % self._steps_per_epoch == 0:
+            self.epoch_end()
+        else:
+            self._observe_if_due()
+
+    def epoch_end(self) -> None:
+        """Say that an epoch has ended; observe if it is time."""
+        self._epochs += 1
+        if self._unit == "epoch" and self._epochs % self._period == 0:
+            self._due = True
+        self._observe_if_due()
+
+    def observe(self) -> tuple[Finding, ...]:
+        """Observe now, whatever the cadence and the budget, and return the findings."""
+        started = time.perf_counter()
+        self._due = False
+        try:
+            probe = Probe(self._model, list(self._selected.selected.values()), **self._probing)
+            evidence = collect(
+                probe,
+                self._data,
+                step=self._steps,
+                trajectory=self.trajectory,
+                **self._collecting,
+            )
+            findings = tuple(analyze(evidence, self._analyzers, strict=self._strict))
+        except Exception as error:
+            if self._strict:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            findings = (Finding("monitor", "model", failed=reason),)
+            message = f"observation at step {self._steps} failed: {reason}"
+            warnings.warn(message, DetachedProbeWarning, stacklevel=2)
+        seconds = time.perf_counter() - started
+        self._spent += seconds
+        self.history.append(Record(self._steps, self._epoch, self._loss, findings, seconds))
+        return findings
+
+    def close(self) -> None:
+        """Make an observation that is still due, budget or not; a second call changes nothing."""
+        if self._due:
+            self.observe()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+
+    @property
+    def _epoch(self) -> float | None:
+        if self._steps_per_epoch:
+            return self._steps / self._steps_per_epoch
+        return float(self._epochs) if self._epochs else None
+
+    def _observe_if_due(self) -> None:
+        affordable = self._budget is None or not self.history or self.overhead <= self._budget
+        if self._due and affordable:
+            self.observe()
+
+
+def _parse_cadence(every: str) -> tuple[int, str]:
+    match = re.fullmatch(r"\s*([1-9]\d*)\s*(step|epoch)s?\s*", every)
+    if match is None:
+        raise ValueError(f"every must read like '5 steps' or '1 epoch', got {every!r}")
+    return int(match[1]), match[2]

@@ -1,0 +1,19 @@
+"""Attach: which modules to observe, the life of a hook, and leaving a model as it was."""
+
+from geomprobe.hooks.names import canonical_name
+from geomprobe.hooks.outputs import Unobservable, output_rows, output_tensor
+from geomprobe.hooks.quiet import quiet
+from geomprobe.hooks.selection import LayerSelection, select_layers
+from geomprobe.hooks.tap import Batch, Tap
+
+__all__ = [
+    "Batch",
+    "LayerSelection",
+    "Tap",
+    "Unobservable",
+    "canonical_name",
+    "output_rows",
+    "output_tensor",
+    "quiet",
+    "select_layers",
+]

@@ -1,0 +1,228 @@
+"""Which modules of a model to observe: by name, glob, regex, type or predicate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from geomprobe.exceptions import LayerSelectionError
+from geomprobe.hooks.names import ROOT, canonical_name
+
+#: A name or glob, ``"re:..."``, a module class, a module of the model, or a predicate of both.
+Pattern = str | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
+Layers = Pattern | Iterable[Pattern]
+
+_AUTO_LIMIT = 8
+_NO_FORWARD = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+@dataclass(frozen=True)
+class LayerSelection:
+    """The outcome of :func:`select_layers`.
+
+    Parameters
+    ----------
+    selected : mapping of str to Module
+        What the patterns match, in the order of the model.
+    skipped : mapping of str to str
+        Which of these cannot be observed, with the reason.
+    aliases : mapping of str to tuple of str
+        Further names of selected modules that stand in the model more than once.
+    explanation : str
+        How the layers were chosen.
+    """
+
+    selected: Mapping[str, nn.Module]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    explanation: str = ""
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What to observe: selected and not skipped."""
+        return {name: m for name, m in self.selected.items() if name not in self.skipped}
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module that hooks can observe; refuse what they cannot, with the reason.
+
+    Raises
+    ------
+    TypeError
+        Not a module, or one whose layers never call Python hooks.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(
+            "a ScriptModule does not call the hooks of its layers; pass the eager model it was "
+            "scripted from"
+        )
+    if isinstance(model, nn.DataParallel):
+        raise TypeError(
+            "DataParallel replicates the model at every call, and hooks on replicas race; pass "
+            "model.module, or use DistributedDataParallel"
+        )
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return unwrap(model.module)
+    if hasattr(model, "_orig_mod"):  # torch.compile's OptimizedModule
+        return unwrap(model._orig_mod)  # type: ignore[arg-type]
+    return model
+
+
+def select_layers(
+    model: nn.Module, layers: Layers = "auto", *, exclude: Layers = ()
+) -> LayerSelection:
+    """Choose the modules to observe.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Names are relative to it, without the prefixes of wrappers.
+    layers : pattern or iterable of patterns
+        A string is an exact name or a glob on dotted names (``*`` crosses dots), or a regular
+        expression after ``re:`` (searched); a class selects its instances; a module selects
+        itself; a callable gets ``(name, module)``. Several patterns are united. ``"auto"`` takes
+        the outputs of blocks and of nonlinearities outside them, and the last layer with
+        parameters; with more than eight, eight spread evenly over the depth.
+    exclude : pattern or iterable of patterns
+        Taken off again.
+
+    Returns
+    -------
+    LayerSelection
+
+    Raises
+    ------
+    LayerSelectionError
+        A pattern matches nothing, or nothing is left; the message lists near names.
+    TypeError
+        The model or a pattern is of a kind that cannot be used.
+    """
+    names, aliases = _named_layers(unwrap(model))
+    if isinstance(layers, str) and layers == "auto":
+        chosen, explanation = _auto(names)
+    else:
+        chosen = {name for pattern in _listed(layers) for name in _matches(pattern, names, aliases)}
+        explanation = f"{len(chosen)} layers match {layers!r}"
+    for pattern in _listed(exclude):
+        chosen -= _matches(pattern, names, aliases)
+    if not chosen:
+        raise LayerSelectionError(f"exclude={exclude!r} takes off every layer of {layers!r}")
+    ordered = {name: module for name, module in names.items() if name in chosen}
+    skipped = {
+        name: f"{type(module).__name__} is a container without a forward of its own"
+        for name, module in ordered.items()
+        if isinstance(module, _NO_FORWARD)
+    } | {
+        name: "a ScriptModule does not call hooks"
+        for name, module in ordered.items()
+        if isinstance(module, torch.jit.ScriptModule)
+    }
+    return LayerSelection(
+        selected=ordered,
+        skipped=skipped,
+        aliases={name: aliases[name] for name in ordered if aliases[name]},
+        explanation=explanation,
+    )
+
+
+def _listed(patterns: Layers) -> list[Pattern]:
+    if isinstance(patterns, Iterable) and not isinstance(patterns, str | nn.Module):
+        return list(patterns)
+    return [patterns]
+
+
+def _named_layers(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, tuple[str, ...]]]:
+    """Return each module once under its first name, and the further names of each."""
+    all_names: dict[nn.Module, list[str]] = {}
+    for raw, module in model.named_modules(remove_duplicate=False):
+        name = canonical_name(raw)
+        if "parametrizations" not in name.split("."):
+            all_names.setdefault(module, []).append(name)
+    modules = {names[0]: module for module, names in all_names.items()}
+    return modules, {names[0]: tuple(names[1:]) for names in all_names.values()}
+
+
+def _matches(
+    pattern: Pattern, names: Mapping[str, nn.Module], aliases: Mapping[str, tuple[str, ...]]
+) -> set[str]:
+    if isinstance(pattern, str):
+        if pattern.startswith("re:"):
+            expression = re.compile(pattern[3:])
+            found = {n for n in names if any(expression.search(a) for a in (n, *aliases[n]))}
+        else:
+            found = {n for n in names if any(_globs(a, pattern) for a in (n, *aliases[n]))}
+    elif isinstance(pattern, nn.Module):
+        found = {name for name, module in names.items() if module is pattern}
+    elif isinstance(pattern, type) and issubclass(pattern, nn.Module):
+        found = {name for name, module in names.items() if isinstance(module, pattern)}
+    elif callable(pattern) and not isinstance(pattern, type):
+        found = {name for name, module in names.items() if pattern(name, module)}
+    else:
+        raise TypeError(
+            f"cannot select layers by {pattern!r}: give a name, a glob, 're:...', a module class, "
+            "a module of the model, or a callable of (name, module)"
+        )
+    if not found:
+        raise LayerSelectionError(_nothing_matches(pattern, list(names)))
+    return found
+
+
+def _globs(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _nothing_matches(pattern: Pattern, names: list[str]) -> str:
+    message = f"no layer matches {pattern!r}."
+    near = get_close_matches(pattern, names, n=3, cutoff=0.4) if isinstance(pattern, str) else []
+    if near:
+        message += f" Near names: {', '.join(near)}."
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"{message} The model has {len(names)} layers: {listed}"
+
+
+def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:
+    blocks = {name for name in names if _is_block(name, names)}
+    outer = {b for b in blocks if not any(b.startswith(f"{other}.") for other in blocks)}
+    leaves = {name: m for name, m in names.items() if not any(True for _ in m.children())}
+    bends = {
+        name
+        for name, module in leaves.items()
+        if _bends(module) and not any(name.startswith(f"{block}.") for block in outer)
+    }
+    weighted = [name for name, m in leaves.items() if any(True for _ in m.parameters(False))]
+    chosen = outer | bends | set(weighted[-1:])
+    rule = "outputs of blocks and nonlinearities, and the last layer with parameters"
+    if len(chosen) < 2:
+        chosen, rule = set(weighted), "layers with parameters (the model has no nonlinear modules)"
+    if not chosen:
+        chosen, rule = set(leaves), "all layers without children (none has parameters)"
+    if len(chosen) > _AUTO_LIMIT:
+        ordered = [name for name in names if name in chosen]
+        last = len(ordered) - 1
+        rule += f"; {_AUTO_LIMIT} of {len(ordered)}, spread over the depth"
+        chosen = {ordered[round(i * last / (_AUTO_LIMIT - 1))] for i in range(_AUTO_LIMIT)}
+    return chosen, f"auto: {rule}"
+
+
+def _is_block(name: str, names: Mapping[str, nn.Module]) -> bool:
+    """Whether a module with children is one item of a sequence of modules."""
+    module = names[name]
+    if name == ROOT or isinstance(module, _NO_FORWARD) or not any(True for _ in module.children()):
+        return False
+    parent = names.get(name.rpartition(".")[0] or ROOT)
+    return isinstance(parent, nn.ModuleList | nn.Sequential)
+
+
+def _bends(module: nn.Module) -> bool:
+    is_activation = type(module).__module__ == "torch.nn.modules.activation"
+    return (is_activation and not isinstance(module, nn.MultiheadAttention)) or isinstance(
+        module, nn.RNNBase
+    )

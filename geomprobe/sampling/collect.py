@@ -1,0 +1,96 @@
+"""One quiet pass of a model over data, and all that analyzers need from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from geomprobe.clouds import Trajectory
+from geomprobe.evidence import Evidence, Loss, Samples, forward
+from geomprobe.hooks.quiet import quiet
+from geomprobe.sampling.loading import iterate_batches
+from geomprobe.sampling.probe import Probe
+from geomprobe.sampling.reservoir import TreeReservoir
+
+
+def collect(
+    probe: Probe,
+    data: Any,
+    *,
+    loss: Loss | None = None,
+    samples: int = 128,
+    n_train: int | None = None,
+    trajectory: Trajectory | None = None,
+    step: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Evidence:
+    """Show a probe's model some data in evaluation mode, and return the evidence.
+
+    Parameters
+    ----------
+    probe : Probe
+        What to observe; its clouds become part of the evidence.
+    data
+        See :func:`~geomprobe.sampling.iterate_batches`. Moved to the model's device.
+    loss, n_train, trajectory, step, seed
+        Passed on; see :class:`~geomprobe.Evidence`.
+    samples : int
+        How many inputs (with targets) to keep for analyzers that run the model themselves: a
+        uniform sample, of the same samples that clouds of this size and seed hold.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Evidence
+
+    Notes
+    -----
+    The model is left as it was: see :func:`~geomprobe.hooks.quiet`. No gradient is computed.
+    """
+    kept = TreeReservoir(samples, seed)
+    batches = iterate_batches(data)
+    if progress:
+        from tqdm.auto import tqdm
+
+        total = len(data) if hasattr(data, "__len__") and not isinstance(data, tuple) else None
+        batches = tqdm(batches, desc="collecting", unit="batch", total=total, leave=False)
+    with quiet(probe.model), torch.no_grad(), probe:
+        for batch in batches:
+            assert batch.ids is not None
+            probe.identify(batch.ids.numpy(), _labels(batch.targets))
+            on_device = batch.to(_device(probe.model))
+            forward(probe.model, on_device.inputs)
+            kept.add(batch, batch.ids.numpy())
+    return Evidence(
+        clouds=probe.clouds,
+        trajectory=trajectory,
+        model=probe.model,
+        data=_joined(kept.contents()).to(_device(probe.model)),
+        loss=loss,
+        step=step,
+        n_train=n_train,
+        seed=seed,
+    )
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    tensors = [*model.parameters(), *model.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _labels(targets: Any) -> Any:
+    is_labels = isinstance(targets, torch.Tensor) and targets.ndim == 1
+    return targets.detach().cpu().numpy() if is_labels else None
+
+
+def _joined(singles: list[Samples]) -> Samples:
+    def join(*leaves: Any) -> Any:
+        is_batched = isinstance(leaves[0], torch.Tensor) and leaves[0].ndim
+        return torch.cat(leaves) if is_batched else leaves[0]
+
+    columns = zip(*(single.parts for single in singles), strict=True)
+    return Samples(*(pytree.tree_map(join, *column) for column in columns))

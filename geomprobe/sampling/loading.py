@@ -1,0 +1,104 @@
+"""From what people hold data in to batches of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset
+
+from geomprobe.evidence import Samples
+
+_TARGET_KEYS = ("labels", "label", "targets", "target")
+
+
+def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
+    """Yield data batch by batch.
+
+    Parameters
+    ----------
+    data
+        A loader or any iterable of batches; or a tensor or array of inputs; or a tuple
+        ``(inputs, targets)`` of tensors or arrays; or a ``torch.utils.data.Dataset``. A batch is
+        ``inputs``, ``(inputs, targets)``, or a dict whose targets stand under ``"labels"``,
+        ``"label"``, ``"targets"`` or ``"target"``.
+    batch_size : int
+        Where the data are not batched already.
+
+    Yields
+    ------
+    Samples
+        With ids that number the samples in the order they come.
+
+    Raises
+    ------
+    ValueError
+        There is no batch, or one that cannot be read.
+    TypeError
+        The data are of no known kind.
+    """
+    start = 0
+    for batch in _batches(data, batch_size):
+        samples = as_samples(batch)
+        if not len(samples):
+            raise ValueError(
+                f"a batch holds no samples: its inputs are {_shapes(samples.inputs)}; expected "
+                "tensors with the samples along the first axis"
+            )
+        ids = torch.arange(start, start + len(samples))
+        start += len(samples)
+        yield Samples(samples.inputs, samples.targets, ids)
+    if not start:
+        raise ValueError("the data hold no batches: an empty loader, or a generator used up before")
+
+
+def _batches(data: Any, batch_size: int) -> Iterable[Any]:
+    if isinstance(data, Samples):
+        return data.batches(batch_size)
+    if isinstance(data, torch.Tensor | np.ndarray):
+        return Samples(_tensors(data)).batches(batch_size)
+    if isinstance(data, tuple) and all(isinstance(p, torch.Tensor | np.ndarray) for p in data):
+        return as_samples(data).batches(batch_size)
+    if isinstance(data, Dataset) and not isinstance(data, Iterable):
+        return DataLoader(data, batch_size)
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
+        batches: Iterable[Any] = data
+        return batches
+    raise TypeError(
+        f"data must be a loader, a dataset, a tensor, or a tuple (inputs, targets) of tensors, "
+        f"got {type(data).__name__}"
+    )
+
+
+def as_samples(batch: Any) -> Samples:
+    """Read one batch: inputs, (inputs, targets), or a dict, as :func:`iterate_batches` says."""
+    if isinstance(batch, Samples):
+        return batch
+    if isinstance(batch, dict):
+        inputs = {key: value for key, value in batch.items() if key not in _TARGET_KEYS}
+        targets = next((batch[key] for key in _TARGET_KEYS if key in batch), None)
+    elif isinstance(batch, tuple | list):
+        if not 1 <= len(batch) <= 2:
+            raise ValueError(
+                f"a batch of {len(batch)} parts is ambiguous: give (inputs, targets), where inputs "
+                "may itself be a tuple or a dict"
+            )
+        inputs, targets = batch[0], batch[1] if len(batch) == 2 else None
+    else:
+        inputs, targets = batch, None
+    return Samples(_tensors(inputs), _tensors(targets))
+
+
+def _tensors(tree: Any) -> Any:
+    def convert(leaf: Any) -> Any:
+        return torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+    return pytree.tree_map(convert, tree)
+
+
+def _shapes(tree: Any) -> list[Any]:
+    leaves = pytree.tree_leaves(tree)
+    return [tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__ for x in leaves]
