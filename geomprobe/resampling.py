@@ -11,7 +11,12 @@ from geomprobe.storage import Array
 
 
 def delete_half_stderr(
-    statistic: Callable[[Array], Any], n: int, *, replicates: int = 12, seed: int = 0
+    statistic: Callable[[Array], Any],
+    n: int,
+    *,
+    replicates: int = 12,
+    seed: int = 0,
+    grows: Any = False,
 ) -> Array:
     """Estimate the standard error of a statistic of n points by the delete-half jackknife.
 
@@ -31,6 +36,9 @@ def delete_half_stderr(
         1/sqrt(2 (replicates - 1)).
     seed : int
         Seed of the halves.
+    grows : bool, or array of bool of the statistic's shape
+        Whether the statistic grows as a power of n, as a sum does. The halves are then brought to
+        the size of the whole by the ratio of its value to their mean.
 
     Returns
     -------
@@ -56,5 +64,9 @@ def delete_half_stderr(
     finite = np.isfinite(values).sum(axis=0)
     mean = np.nansum(values, axis=0) / np.maximum(finite, 1)
     squares = np.nansum((values - mean) ** 2, axis=0)
-    variance = half / (n - half) * squares / np.maximum(finite - 1, 1)
-    return np.where(finite >= 2, np.sqrt(variance), np.nan)
+    spread = np.sqrt(half / (n - half) * squares / np.maximum(finite - 1, 1))
+    if np.any(grows):
+        whole = np.asarray(statistic(np.arange(n)), dtype=float)
+        ratio = np.divide(whole, mean, out=np.ones_like(mean), where=mean != 0)
+        spread = np.where(grows, spread * np.abs(ratio), spread)
+    return np.where(finite >= 2, spread, np.nan)

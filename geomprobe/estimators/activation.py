@@ -1,0 +1,104 @@
+"""ActivationCloud: what a layer of a trained network makes of each sample, as features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import NotFittedError
+from torch import nn
+
+from geomprobe.clouds import PointCloud
+from geomprobe.exceptions import LayerSelectionError
+from geomprobe.hooks.names import ROOT
+from geomprobe.hooks.selection import select_layers, unwrap
+from geomprobe.sampling.collect import collect
+from geomprobe.sampling.probe import Probe
+from geomprobe.storage import Array
+
+
+class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Transform samples into the activations of one layer.
+
+    The model is not trained; it runs in evaluation mode and is left as it was.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A trained model.
+    layer : str
+        Name of the layer, or a glob that matches exactly one; ``"name#k"`` is its k-th repeated
+        call in a forward pass. The empty string is the model's own output.
+    pool : {"flatten", "mean"}
+        All activations of a sample, or their mean over positions.
+
+    Attributes
+    ----------
+    layer_ : str
+        The layer's name.
+    n_features_out_ : int
+        Width of the layer.
+
+    Notes
+    -----
+    ``transform`` takes an array of shape (n_samples, ...), as the model does, and returns one of
+    shape (n_samples, n_features_out_) in float32. Floating-point input is cast to the model's
+    dtype. ``clone`` copies the model.
+    """
+
+    def __init__(self, model: nn.Module, layer: str = "", *, pool: str = "flatten") -> None:
+        self.model = model
+        self.layer = layer
+        self.pool = pool
+
+    def fit(self, X: Any, y: Any = None) -> ActivationCloud:
+        """Find the layer and its width by running the first sample.
+
+        Raises
+        ------
+        LayerSelectionError
+            The layer does not name exactly one layer, or that layer gives no cloud.
+        ValueError
+            ``pool`` is none of those above.
+        """
+        if self.pool not in ("flatten", "mean"):
+            raise ValueError(f"pool must be 'flatten' or 'mean', got {self.pool!r}")
+        name, _, call = self.layer.partition("#")
+        found = list(select_layers(self.model, name or ROOT).modules)
+        if len(found) != 1:
+            raise LayerSelectionError(f"layer={self.layer!r} matches {found}; name exactly one")
+        layer = found[0] + (f"#{call}" if call else "")
+        self.n_features_out_ = self._cloud(layer, X[:1]).points.shape[1]
+        self.layer_ = layer
+        return self
+
+    def transform(self, X: Any) -> Array:
+        """Return the activations of each sample, in order."""
+        if not hasattr(self, "layer_"):
+            raise NotFittedError("this ActivationCloud is not fitted yet; call fit first")
+        return self._cloud(self.layer_, X).points
+
+    def get_feature_names_out(self, input_features: Any = None) -> Array:
+        """Return one name a feature: the layer's name and a number."""
+        return np.array([f"{self.layer_}_{i}" for i in range(self.n_features_out_)], dtype=object)
+
+    def _cloud(self, layer: str, X: Any) -> PointCloud:
+        inputs = torch.as_tensor(np.ascontiguousarray(X))
+        if inputs.is_floating_point():
+            parameter = next(unwrap(self.model).parameters(), inputs)
+            inputs = inputs.to(parameter.dtype)
+        probe = Probe(
+            self.model,
+            layer.partition("#")[0],
+            points=len(inputs),
+            pool=self.pool,
+            max_width=None,
+            strict=True,
+        )
+        clouds = collect(probe, inputs, samples=1).clouds
+        if layer not in clouds:
+            reasons = [row["reason"] for row in probe.manifest]
+            raise LayerSelectionError(f"layer {layer!r} gives no cloud: {reasons}")
+        return clouds[layer]

@@ -1,0 +1,21 @@
+"""Analyze: persistent homology of point clouds."""
+
+from geomprobe.topology.diagrams import Diagrams, from_giotto, to_giotto
+from geomprobe.topology.rips import rips_persistence
+from geomprobe.topology.summaries import (
+    betti_curve,
+    longest_bar,
+    persistence_entropy,
+    total_persistence,
+)
+
+__all__ = [
+    "Diagrams",
+    "betti_curve",
+    "from_giotto",
+    "longest_bar",
+    "persistence_entropy",
+    "rips_persistence",
+    "to_giotto",
+    "total_persistence",
+]

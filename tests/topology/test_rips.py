@@ -1,0 +1,206 @@
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.spatial.distance import pdist, squareform
+
+from geomprobe.exceptions import MemoryEstimateError
+from geomprobe.topology import rips, rips_persistence
+
+
+def lengths(dgm):
+    return np.sort(dgm[np.isfinite(dgm[:, 1])] @ [-1, 1])[::-1]
+
+
+def circle(n):
+    angles = 2 * np.pi * np.arange(n) / n
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def sphere(n, seed=0):
+    points = np.random.default_rng(seed).normal(size=(n, 3))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def torus(n, seed=0):
+    """Uniform by area on the torus of radii 2 and 1 (Diaconis, Holmes and Shahshahani 2013)."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, 4 * n)
+    angle = angle[rng.uniform(0, 3, 4 * n) < 2 + np.cos(angle)][:n]
+    turn = rng.uniform(0, 2 * np.pi, n)
+    radius = 2 + np.cos(angle)
+    return np.stack([radius * np.cos(turn), radius * np.sin(turn), np.sin(angle)], axis=1)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 9, 12, 31])
+def test_the_loop_of_a_regular_polygon_in_closed_form(n):
+    # Adamaszek and Adams (2017), The Vietoris-Rips complexes of a circle: the loop is born at the
+    # side, and dies when three points that are ceil(n/3) steps apart enclose the centre.
+    (bar,) = rips_persistence(circle(n))[1]
+    expected = [2 * np.sin(np.pi / n), 2 * np.sin(np.pi * np.ceil(n / 3) / n)]
+    assert np.allclose(bar, expected, rtol=1e-6)
+
+
+def test_a_noisy_circle_has_one_dominant_loop():
+    points = circle(80) + np.random.default_rng(0).normal(0, 0.05, (80, 2))
+    bars = lengths(rips_persistence(points)[1])
+    assert bars[0] > 1
+    assert len(bars) == 1 or bars[1] < 0.1 * bars[0]
+
+
+@pytest.mark.long
+def test_a_torus_has_two_dominant_loops():
+    # 1000 points, 400 of them by farthest-point sampling, which covers the surface evenly.
+    points = torus(1000)
+    chosen, distance = [0], np.linalg.norm(points - points[0], axis=1)
+    while len(chosen) < 400:
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    bars = lengths(rips_persistence(points[chosen])[1])
+    assert bars[1] > 0.8
+    assert bars[2] < 0.4 * bars[1]
+
+
+@pytest.mark.long
+def test_a_sphere_has_one_dominant_void_and_no_loop():
+    diagrams = rips_persistence(sphere(150), max_dim=2)
+    voids = lengths(diagrams[2])
+    assert voids[0] > 0.6
+    assert len(voids) == 1 or voids[1] < 0.2 * voids[0]
+    assert lengths(diagrams[1])[0] < voids[0]
+
+
+def projective_plane():
+    """Distances on the barycentric subdivision of the six-vertex RP^2: 1 along edges, else 2.
+
+    The icosahedron with antipodes identified; a barycentric subdivision is a flag complex, so
+    that the Rips complex at scale 1 is the projective plane itself.
+    """
+    golden = (1 + 5**0.5) / 2
+    corners = [(0, a, b * golden) for a in (1, -1) for b in (1, -1)]
+    corners = np.array([np.roll(corner, shift) for shift in range(3) for corner in corners])
+    near = np.isclose(squareform(pdist(corners)), 2)
+    _, twin = np.unique(np.abs(corners @ corners.T) > 3.5, axis=0, return_inverse=True)
+    triples = combinations(range(12), 3)
+    faces = {frozenset(twin[list(t)]) for t in triples if near[np.ix_(t, t)].sum() == 6}
+    simplices = {
+        frozenset(part) for face in faces for k in (1, 2, 3) for part in combinations(face, k)
+    }
+    assert (len(faces), len(simplices)) == (10, 6 + 15 + 10)
+    return np.array([[0 if a == b else 1 if a < b or b < a else 2 for a in simplices]
+                     for b in simplices])  # fmt: skip
+
+
+def test_torsion_shows_in_the_projective_plane():
+    # H_*(RP^2; Z/2) has ranks 1, 1, 1 and H_*(RP^2; Z/3) has 1, 0, 0 (Hatcher 2002, section 2.2).
+    for coeff, betti in ((2, [1, 1, 1]), (3, [1, 0, 0])):
+        found = rips_persistence(
+            projective_plane(), 2, metric="precomputed", threshold=1.5, coeff=coeff
+        )
+        assert [int(np.isinf(dgm[:, 1]).sum()) for dgm in found] == betti
+
+
+def test_clusters_on_a_line_have_the_known_gaps():
+    points = np.array([0, 1, 10, 12, 40.0])[:, None]
+    diagrams = rips_persistence(points)
+    assert lengths(diagrams[0]).tolist() == [28, 9, 2, 1]
+    assert np.isinf(diagrams[0][:, 1]).sum() == 1
+    assert len(diagrams[1]) == 0
+
+
+def test_h0_is_the_minimum_spanning_tree():
+    # Single linkage: an independent algorithm, scipy's Kruskal.
+    points = np.random.default_rng(1).normal(size=(60, 5))
+    tree = minimum_spanning_tree(squareform(pdist(points))).data
+    assert np.allclose(lengths(rips_persistence(points)[0]), np.sort(tree)[::-1], rtol=1e-6)
+
+
+def test_nearly_equal_points_far_from_the_origin_keep_their_distances():
+    # In a float32 Gram matrix these distances are lost altogether.
+    points = 1e5 + 1e-3 * circle(12)
+    (bar,) = rips_persistence(points)[1]
+    assert np.allclose(bar, 2e-3 * np.sin(np.pi * np.array([1, 4]) / 12), rtol=1e-4)
+
+
+def test_giotto_tda_agrees_to_1e_6():
+    homology = pytest.importorskip("gtda.homology")
+    points = np.random.default_rng(0).normal(size=(60, 3))
+    theirs = homology.VietorisRipsPersistence(homology_dimensions=(0, 1)).fit_transform([points])[0]
+    ours = rips_persistence(points)
+    for dim in (0, 1):
+        bars = theirs[(theirs[:, 2] == dim) & (theirs[:, 1] > theirs[:, 0])][:, :2]
+        mine = ours.finite(dim)
+        assert np.allclose(bars[np.lexsort(bars.T)], mine[np.lexsort(mine.T)], atol=1e-6)
+
+
+CLOUDS = st.tuples(st.integers(4, 14), st.integers(1, 4), st.integers(0, 10_000))
+
+
+@given(CLOUDS)
+@settings(deadline=None, max_examples=40)
+def test_isometries_scalings_and_the_order_of_points(cloud):
+    n, d, seed = cloud
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(n, d))
+    rotation = np.linalg.qr(rng.normal(size=(d, d)))[0]
+    moved = 3 * points[rng.permutation(n)] @ rotation + 7
+    for a, b in zip(rips_persistence(points), rips_persistence(moved), strict=True):
+        assert np.allclose(3 * lengths(a), lengths(b), rtol=1e-4, atol=1e-5)
+
+
+def test_duplicates_are_legal():
+    points = np.repeat(circle(6), 2, axis=0)
+    diagrams = rips_persistence(points)
+    assert np.allclose(diagrams[1], [[1, np.sqrt(3)]], rtol=1e-6)
+    assert np.allclose(lengths(rips_persistence(np.zeros((5, 2)))[0]), 0)
+
+
+def test_precomputed_equals_points_and_a_threshold_cuts():
+    points = np.random.default_rng(2).normal(size=(20, 2))
+    whole = rips_persistence(points)
+    given_distances = rips_persistence(squareform(pdist(points)), metric="precomputed")
+    assert all(np.array_equal(a, b) for a, b in zip(whole, given_distances, strict=True))
+    cut = rips_persistence(points, threshold=0.3)
+    assert np.isinf(cut[0][:, 1]).sum() > 1
+    assert cut.finite(0).max(initial=0) <= 0.3 + 1e-6
+
+
+def test_metrics_are_scipys():
+    points = np.array([[0, 0], [1, 1.0]])
+    assert rips_persistence(points, metric="cityblock")[0][0, 1] == 2
+
+
+def test_the_result_says_what_was_done():
+    diagrams = rips_persistence(circle(6), coeff=3)
+    assert (diagrams.engine, diagrams.coeff, diagrams.n_points) == ("ripser", 3, 6)
+    assert diagrams.threshold == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"X": np.zeros((1, 2))}, r"n of at least 2, got shape \(1, 2\)"),
+        ({"X": np.zeros(5)}, r"got shape \(5,\)"),
+        ({"X": [[0, np.nan], [1, 2], [np.inf, 0]]}, "2 of 3 rows hold NaN or infinity"),
+        ({"X": np.zeros((3, 2)), "max_dim": -1}, "max_dim must be a whole number"),
+        ({"X": np.zeros((3, 2)), "coeff": 4}, "coeff must be a prime number, got 4"),
+        ({"X": np.zeros((3, 2)), "threshold": 0}, "threshold must be positive"),
+        ({"X": np.zeros((3, 2)), "metric": "precomputed"}, r"square matrix, got shape \(3, 2\)"),
+        ({"X": [[0, -1], [-1, 0]], "metric": "precomputed"}, "cannot be negative.*-1"),
+        ({"X": [[1, 2], [2, 0]], "metric": "precomputed"}, "diagonal is not"),
+        ({"X": [[0, 2], [1, 0]], "metric": "precomputed"}, "must be symmetric"),
+        ({"X": np.zeros((3, 2)), "metric": "nearest"}, "(?i)unknown.*metric"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        rips_persistence(**arguments)
+
+
+def test_what_does_not_fit_in_memory_is_refused_before_it_starts(monkeypatch):
+    monkeypatch.setattr(rips, "_distances", lambda *_: pytest.fail("the work has begun"))
+    with pytest.raises(MemoryEstimateError, match=r"20000 points up to dimension 2.*fewer points"):
+        rips_persistence(np.zeros((20_000, 2)), max_dim=2)
