@@ -17,6 +17,7 @@ from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Loss, Samples
 from geomprobe.exceptions import DetachedProbeWarning
 from geomprobe.findings import Finding
+from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers
 from geomprobe.sampling.collect import collect
 from geomprobe.sampling.loading import as_samples
@@ -104,13 +105,16 @@ class Monitor:
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
         self._data: Samples = as_samples(probe_data)
-        self._analyzers = resolve_analyzers(analyzers)
+        if not len(self._data):
+            raise ValueError("probe_data hold no samples; give inputs or (inputs, targets)")
+        with streams_kept():
+            self._analyzers = resolve_analyzers(analyzers)
         self._probing: dict[str, Any] = {"points": points, "pool": pool}
         self._collecting: dict[str, Any] = {"samples": samples, "loss": loss, "n_train": n_train}
         self._probing |= {"seed": seed, "strict": strict}
         self._collecting |= {"seed": seed}
         self._model, self._strict, self._budget = model, strict, budget
-        self._selected = Probe(model, layers, exclude=exclude).selection
+        self._selected = Probe(model, layers, exclude=exclude, **self._probing).selection
         self._recorder = (
             None if trajectory is None else TrajectoryRecorder(model, dim=trajectory, seed=seed)
         )
@@ -166,14 +170,15 @@ class Monitor:
         self._due = False
         try:
             probe = Probe(self._model, list(self._selected.selected.values()), **self._probing)
-            evidence = collect(
-                probe,
-                self._data,
-                step=self._steps,
-                trajectory=self.trajectory,
-                **self._collecting,
-            )
-            findings = tuple(analyze(evidence, self._analyzers, strict=self._strict))
+            with quiet(probe.model):
+                evidence = collect(
+                    probe,
+                    self._data,
+                    step=self._steps,
+                    trajectory=self.trajectory,
+                    **self._collecting,
+                )
+                findings = tuple(analyze(evidence, self._analyzers, strict=self._strict))
         except Exception as error:
             if self._strict:
                 raise

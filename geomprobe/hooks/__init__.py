@@ -2,7 +2,7 @@
 
 from geomprobe.hooks.names import canonical_name
 from geomprobe.hooks.outputs import Unobservable, output_rows, output_tensor
-from geomprobe.hooks.quiet import quiet
+from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import LayerSelection, select_layers
 from geomprobe.hooks.tap import Batch, Tap
 
@@ -16,4 +16,5 @@ __all__ = [
     "output_tensor",
     "quiet",
     "select_layers",
+    "streams_kept",
 ]

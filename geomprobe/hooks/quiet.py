@@ -12,13 +12,30 @@ from torch import nn
 
 
 @contextmanager
+def streams_kept() -> Iterator[None]:
+    """Put the global random streams of Python, numpy and torch back on exit, on every device.
+
+    Even an import can draw from them.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if cuda else ()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@contextmanager
 def quiet(model: nn.Module) -> Iterator[nn.Module]:
     """Put a model in evaluation mode for a while, and undo every trace of the visit.
 
     On exit, also after an exception, these are what they were on entry: the ``training`` flag of
     every module (set directly, so that an overridden ``train()`` is not called), every buffer
-    (running statistics, step counters), and the global random streams of Python, numpy and torch
-    on every device. Parameters and gradients are the visitor's own duty.
+    (running statistics, step counters), and the global random streams. Parameters and gradients
+    are the visitor's own duty.
 
     Parameters
     ----------
@@ -37,17 +54,12 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     """
     flags = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if cuda else ()
     try:
-        with torch.random.fork_rng(devices=devices):
+        with streams_kept():
             for module, _ in flags:
                 module.training = False
             yield model
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
         for module, training in flags:
             module.training = training
         with torch.no_grad():

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Evidence, Loss, Samples, forward
 from geomprobe.hooks.quiet import quiet
-from geomprobe.sampling.loading import iterate_batches
+from geomprobe.sampling.loading import iterate_batches, number_of_batches
 from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.reservoir import TreeReservoir
 
@@ -56,8 +56,9 @@ def collect(
     if progress:
         from tqdm.auto import tqdm
 
-        total = len(data) if hasattr(data, "__len__") and not isinstance(data, tuple) else None
-        batches = tqdm(batches, desc="collecting", unit="batch", total=total, leave=False)
+        batches = tqdm(
+            batches, desc="collecting", unit="batch", total=number_of_batches(data), leave=False
+        )
     with quiet(probe.model), torch.no_grad(), probe:
         for batch in batches:
             assert batch.ids is not None

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from geomprobe.evidence import Samples
 
@@ -71,6 +71,13 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
         f"data must be a loader, a dataset, a tensor, or a tuple (inputs, targets) of tensors, "
         f"got {type(data).__name__}"
     )
+
+
+def number_of_batches(data: Any) -> int | None:
+    """Return how many batches a list or a loader holds; None where only reading them tells."""
+    if isinstance(data, DataLoader) and not isinstance(data.dataset, IterableDataset):
+        return len(data)
+    return len(data) if isinstance(data, list) else None
 
 
 def as_samples(batch: Any) -> Samples:

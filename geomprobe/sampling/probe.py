@@ -116,6 +116,11 @@ class Probe:
         self._labels = None if labels is None else np.asarray(labels)
 
     @property
+    def samples_seen(self) -> int:
+        """How many samples have passed through the model while attached."""
+        return self._tap.samples_seen
+
+    @property
     def clouds(self) -> CloudSet:
         """The clouds so far, by layer; layers that gave nothing are in :attr:`manifest`."""
         return CloudSet({name: layer.cloud(name) for name, layer in self._layers.items()})

@@ -1,0 +1,89 @@
+"""Training with every feature of geomprobe on gives the same bits as training without."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import geomprobe as gp
+
+STEPS = 50
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)), torch.randn(64, 16)
+
+
+def cnn():
+    layers = [nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Dropout(0.5), nn.Linear(64, 4)), torch.randn(64, 1, 4, 4)
+
+
+def transformer():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.head(self.encoder(x).mean(dim=1))
+
+    return Net(), torch.randn(64, 5, 8)
+
+
+def train(build, watch):
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
+    model, x = build()
+    y = torch.randint(4, (64,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    loss_function = nn.functional.cross_entropy
+    monitor = None
+    if watch:
+        monitor = gp.Monitor(
+            model,
+            (x[:16], y[:16]),
+            every="10 steps",
+            budget=None,
+            analyzers=gp.registered_analyzers(),
+            loss=loss_function,
+            points=16,
+            samples=6,
+            trajectory=32,
+            n_train=1000,
+            strict=True,
+        )
+        probe = gp.Probe(model, "*", max_width=16, strict=True).attach()
+    losses = []
+    for step in range(STEPS):
+        batch = torch.randperm(64)[:16]
+        loss = loss_function(model(x[batch]), y[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if monitor is not None:
+            monitor.step(loss=losses[-1])
+            if step == STEPS - 1:
+                probe.detach()
+                assert len(monitor.history) == STEPS // 10
+                assert all(f.failed is None for r in monitor.history for f in r.findings)
+    gradients = [p.grad for p in model.parameters()]
+    streams = [torch.random.get_rng_state(), random.random(), np.random.rand()]
+    return list(model.state_dict().values()), gradients, losses, streams, model.training
+
+
+@pytest.mark.parametrize("build", [mlp, cnn, pytest.param(transformer, marks=pytest.mark.long)])
+def test_weights_gradients_losses_and_random_streams_are_equal_bit_for_bit(build):
+    plain, watched = train(build, watch=False), train(build, watch=True)
+    for a, b in zip(plain[0] + plain[1], watched[0] + watched[1], strict=True):
+        assert torch.equal(a, b)
+    assert plain[2] == watched[2]
+    assert torch.equal(plain[3][0], watched[3][0])
+    assert plain[3][1:] == watched[3][1:]
+    assert plain[4] == watched[4]

@@ -1,0 +1,82 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import geomprobe as gp
+from geomprobe.sampling import collect
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)
+    )
+
+
+X, Y = torch.randn(50, 3), torch.arange(50) % 2
+
+
+def test_the_pass_is_in_evaluation_mode_and_leaves_the_model_as_it_was():
+    model = network().train()
+    before = copy.deepcopy(model.state_dict())
+    evidence = collect(gp.Probe(model, "4"), (X, Y))
+    assert all(m.training for m in model.modules())
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    expected = model.eval()(X).detach()
+    assert np.allclose(evidence.clouds["4"].points, expected, atol=1e-6)
+    assert np.array_equal(evidence.clouds["4"].labels, Y)
+    assert evidence.clouds["4"].meta["phases"] == ["eval"]
+
+
+def test_kept_samples_are_those_of_a_cloud_of_the_same_size():
+    model = network()
+    probe = gp.Probe(model, "4", points=12, seed=3)
+    evidence = collect(
+        probe, [(X[i : i + 7], Y[i : i + 7]) for i in range(0, 50, 7)], samples=12, seed=3
+    )
+    ids = evidence.clouds["4"].sample_ids
+    assert np.array_equal(evidence.data.ids, ids)
+    assert torch.equal(evidence.data.inputs, X[ids])
+    assert torch.equal(evidence.data.targets, Y[ids])
+
+
+def test_two_collections_with_one_seed_are_equal():
+    def once():
+        return collect(gp.Probe(network(), points=10), (X, Y)).clouds
+
+    assert once() == once()
+
+
+def test_dict_inputs_reach_the_model_as_keywords():
+    class Keyword(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, *, values, scale):
+            return self.fc(values) * scale[:, None]
+
+    batch = {"values": X, "scale": torch.ones(50), "labels": Y}
+    evidence = collect(gp.Probe(Keyword(), "fc"), [batch], samples=5)
+    assert set(evidence.data.inputs) == {"values", "scale"}
+    assert evidence.data.inputs["values"].shape == (5, 3)
+    assert evidence.clouds["fc"].labels is not None
+
+
+def test_a_model_without_parameters_can_be_observed():
+    evidence = collect(gp.Probe(nn.Sequential(nn.ReLU(), nn.Tanh())), X)
+    assert np.allclose(evidence.clouds["1"].points, X.relu().tanh(), atol=1e-6)
+
+
+def test_an_empty_loader_raises():
+    with pytest.raises(ValueError, match="hold no batches"):
+        collect(gp.Probe(network()), [])
+
+
+def test_needs_follow_from_what_was_collected():
+    evidence = collect(gp.Probe(network()), (X, Y))
+    assert evidence.available == {"activations", "model", "data"}
