@@ -1,0 +1,36 @@
+"""Information geometry: Fisher information, its spectrum, and effective dimension."""
+
+from geomprobe.information.effective_dimension import (
+    effective_dimension,
+    global_effective_dimension,
+    resolution,
+    smallest_valid_n,
+)
+from geomprobe.information.fisher import fisher_gram
+from geomprobe.information.gram import FisherGram
+from geomprobe.information.likelihoods import (
+    Bernoulli,
+    Gaussian,
+    Likelihood,
+    Softmax,
+    likelihood_of,
+)
+from geomprobe.information.parameters import parameter_draws
+from geomprobe.information.spectra import participation_ratio, stable_rank
+
+__all__ = [
+    "Bernoulli",
+    "FisherGram",
+    "Gaussian",
+    "Likelihood",
+    "Softmax",
+    "effective_dimension",
+    "fisher_gram",
+    "global_effective_dimension",
+    "likelihood_of",
+    "parameter_draws",
+    "participation_ratio",
+    "resolution",
+    "smallest_valid_n",
+    "stable_rank",
+]

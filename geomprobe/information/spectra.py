@@ -1,0 +1,61 @@
+"""Two numbers for how many directions a spectrum fills. Both are called "effective rank" elsewhere.
+
+The entropy of the normalised spectrum (Roy and Vetterli 2007) bears that name as well, so geomprobe
+uses it for none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from geomprobe.storage import Array
+
+
+def stable_rank(eigenvalues: Any) -> float:
+    """Return the stable rank ``sum(l) / max(l)`` of a positive semi-definite matrix.
+
+    Parameters
+    ----------
+    eigenvalues : array of shape (M,)
+        In any order. Zeros do not matter; slightly negative values of rounding are taken as zeros.
+
+    Returns
+    -------
+    float
+        Between 1 and the rank; NaN for a zero matrix.
+
+    Raises
+    ------
+    ValueError
+        The eigenvalues are no finite one-dimensional array.
+    """
+    values = _nonnegative(eigenvalues)
+    largest = values.max(initial=0.0)
+    return float(values.sum() / largest) if largest > 0 else math.nan
+
+
+def participation_ratio(eigenvalues: Any) -> float:
+    """Return the participation ratio ``sum(l)^2 / sum(l^2)`` of a positive semi-definite matrix.
+
+    Parameters, result and errors as for :func:`stable_rank`. It is never smaller than the stable
+    rank, and equals the rank where all nonzero eigenvalues are equal.
+    """
+    values = _nonnegative(eigenvalues)
+    largest = values.max(initial=0.0)
+    if largest <= 0:
+        return math.nan
+    relative = values / largest
+    return float(relative.sum() ** 2 / (relative**2).sum())
+
+
+def _nonnegative(eigenvalues: Any) -> Array:
+    values = np.asarray(eigenvalues, dtype=np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError(
+            f"eigenvalues must be a finite array of shape (M,), got shape {values.shape}"
+            + ("" if values.ndim != 1 else " with NaN or infinity")
+        )
+    return np.maximum(values, 0.0)

@@ -1,0 +1,186 @@
+"""Factors of the output Fisher against diag(p) - p p^T, 1/s^2 I and diag(p(1 - p))."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import nn
+from torch.nn import functional as F
+
+from geomprobe.information import Bernoulli, Gaussian, Softmax, likelihood_of
+
+LOGITS = arrays(
+    np.float64, st.tuples(st.integers(1, 4), st.integers(2, 7)), elements=st.floats(-60, 60)
+)
+EVERY = [Softmax(), Gaussian(), Gaussian(0.3), Bernoulli()]
+
+
+def expected_outer_product(likelihood, outputs, targets, probabilities):
+    """E_y[g g^T] by going through every target, with g from autograd."""
+    outputs = outputs.clone().requires_grad_()
+    total = torch.zeros(outputs.shape[1], outputs.shape[1], dtype=outputs.dtype)
+    for target, probability in zip(targets, probabilities, strict=True):
+        value = likelihood.negative_log_likelihood(outputs, target)
+        (gradient,) = torch.autograd.grad(value.sum(), outputs)
+        total += probability * torch.outer(gradient[0], gradient[0])
+    return total
+
+
+@given(LOGITS)
+def test_softmax_factor_squares_to_the_covariance_of_a_class(logits):
+    logits = torch.from_numpy(logits)
+    p = logits.softmax(1)
+    covariance = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    factor = Softmax().factor(logits)
+    assert factor.shape == (*logits.shape, logits.shape[1] - 1)
+    assert (factor @ factor.mT - covariance).abs().max() < 1e-15
+
+
+@pytest.mark.parametrize("margin", [0.0, 5.0, 20.0, 40.0, 90.0])
+@pytest.mark.parametrize("winner", [0, 1, 4])
+def test_softmax_factor_of_a_confident_float32_input_keeps_its_precision(margin, winner):
+    logits = torch.tensor([[0.3, -0.2, 0.1, 0.0, 0.2]])
+    logits[0, winner] += margin
+    factor = Softmax().factor(logits).double()
+    exact = Softmax().factor(logits.double())
+    assert torch.isfinite(factor).all()
+    assert float((factor - exact).abs().max()) <= 1e-5 * float(exact.abs().max())
+    # 1 - p of the winner, from the other classes: it is lost in p itself.
+    rest = logits.double().softmax(1)[0, [c for c in range(5) if c != winner]].sum()
+    variance = float((factor @ factor.mT)[0, winner, winner])
+    assert variance == pytest.approx(float(rest * (1 - rest)), rel=1e-5, abs=1e-40)
+
+
+def test_softmax_factor_of_a_certain_float32_input_is_zero_and_not_nan():
+    assert (Softmax().factor(torch.tensor([[0.0, 1000.0, -5.0]])) == 0).all()
+
+
+def test_softmax_factor_is_the_expectation_over_the_models_own_labels():
+    logits = torch.tensor([[0.3, -1.2, 2.0, 0.1]], dtype=torch.float64)
+    classes = [torch.tensor([c]) for c in range(4)]
+    expected = expected_outer_product(Softmax(), logits, classes, logits.softmax(1)[0])
+    factor = Softmax().factor(logits)[0]
+    torch.testing.assert_close(factor @ factor.T, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_bernoulli_factor_is_the_expectation_over_the_models_own_labels():
+    logits = torch.tensor([[0.3, -4.0]], dtype=torch.float64)
+    p = logits.sigmoid()[0]
+    labels = [torch.tensor([[a, b]], dtype=torch.float64) for a in (0, 1) for b in (0, 1)]
+    chances = [
+        (p[0] if label[0, 0] else 1 - p[0]) * (p[1] if label[0, 1] else 1 - p[1])
+        for label in labels
+    ]
+    expected = expected_outer_product(Bernoulli(), logits, labels, chances)
+    factor = Bernoulli().factor(logits)[0]
+    torch.testing.assert_close(factor @ factor.T, expected, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("logit", [-100.0, 100.0, 80.0])
+def test_bernoulli_factor_of_a_confident_float32_input_does_not_vanish(logit):
+    # p (1 - p) = e^-|z| to first order, although 1 - p is 0 in float32; e^-100 is subnormal.
+    factor = float(Bernoulli().factor(torch.tensor([[logit]])))
+    assert factor == pytest.approx(math.exp(-abs(logit) / 2), rel=1e-5)
+
+
+def test_gaussian_factor_is_the_inverse_standard_deviation():
+    outputs = torch.randn(3, 2, dtype=torch.float64)
+    factor = Gaussian(0.25).factor(outputs)
+    torch.testing.assert_close(factor @ factor.mT, 4.0 * torch.eye(2).double().expand(3, 2, 2))
+
+
+def test_negative_log_likelihoods_are_those_of_torch_distributions():
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    classes = torch.tensor([0, 2, 1, 1, 0])
+    real = torch.randn(5, 3, dtype=torch.float64, generator=generator)
+    labels = (real > 0).double()
+    given = torch.distributions
+    for likelihood, targets, expected in [
+        (Softmax(), classes, given.Categorical(logits=outputs).log_prob(classes)),
+        (Gaussian(0.3), real, given.Normal(outputs, 0.3**0.5).log_prob(real).sum(1)),
+        (Bernoulli(), labels, given.Bernoulli(logits=outputs).log_prob(labels).sum(1)),
+    ]:
+        value = likelihood.negative_log_likelihood(outputs, targets)
+        torch.testing.assert_close(value, -expected)
+
+
+@pytest.mark.parametrize(
+    ("loss", "likelihood"),
+    [
+        (F.cross_entropy, Softmax()),
+        (nn.CrossEntropyLoss(), Softmax()),
+        (nn.CrossEntropyLoss(reduction="sum", label_smoothing=0.1), Softmax()),
+        (functools.partial(F.cross_entropy, reduction="sum"), Softmax()),
+        (functools.partial(functools.partial(F.cross_entropy), label_smoothing=0.1), Softmax()),
+        (nn.NLLLoss(), Softmax()),
+        (F.mse_loss, Gaussian(0.5)),
+        (nn.MSELoss(reduction="sum"), Gaussian(0.5)),
+        (F.binary_cross_entropy_with_logits, Bernoulli()),
+        (nn.BCEWithLogitsLoss(), Bernoulli()),
+    ],
+)
+def test_likelihood_is_inferred_from_the_loss(loss, likelihood):
+    assert likelihood_of(loss) == likelihood
+
+
+def test_summed_squared_error_is_the_gaussian_of_variance_one_half():
+    outputs, targets = torch.randn(4, 3).double().requires_grad_(), torch.randn(4, 3).double()
+    (of_loss,) = torch.autograd.grad(nn.MSELoss(reduction="sum")(outputs, targets), outputs)
+    value = likelihood_of(nn.MSELoss()).negative_log_likelihood(outputs, targets).sum()
+    torch.testing.assert_close(torch.autograd.grad(value, outputs)[0], of_loss)
+
+
+class Focal(nn.CrossEntropyLoss):
+    pass
+
+
+@pytest.mark.parametrize(
+    "loss", [F.l1_loss, nn.BCELoss(), Focal(), lambda a, b: (a - b).sum(), None, nn.MSELoss]
+)
+def test_unknown_loss_says_what_to_pass(loss):
+    with pytest.raises(ValueError, match="Pass likelihood=Softmax"):
+        likelihood_of(loss)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "targets", "message"),
+    [
+        (Softmax(), torch.tensor([0, 1, 3]), "from 0 to 3.*allow class numbers from 0 to 2"),
+        (Softmax(), torch.tensor([0, -100, 1]), "from -100 to 1"),
+        (Softmax(), torch.tensor([0, 1]), r"shape \(3,\)"),
+        (Softmax(), torch.zeros(3, 1, dtype=torch.long), r"got shape \(3, 1\)"),
+        (Softmax(), torch.tensor([True, False, True]), "bool"),
+        (Softmax(), torch.randn(3, 3) - 9, "probabilities"),
+        (Softmax(), torch.rand(3, 2), r"shape \(3, 3\), got shape \(3, 2\)"),
+        (Gaussian(), torch.randn(3), "real numbers"),
+        (Gaussian(), torch.full((3, 3), math.nan), "NaN"),
+        (Bernoulli(), torch.full((3, 3), 2.0), "labels in"),
+        (Bernoulli(), torch.ones(3, 2), "labels in"),
+    ],
+)
+def test_targets_that_do_not_fit_are_refused(likelihood, targets, message):
+    with pytest.raises(ValueError, match=message):
+        likelihood.negative_log_likelihood(torch.zeros(3, 3), targets)
+
+
+def test_softmax_of_one_class_is_refused():
+    with pytest.raises(ValueError, match="Bernoulli"):
+        Softmax().factor(torch.zeros(3, 1))
+
+
+@pytest.mark.parametrize("variance", [0.0, -1.0, math.nan, math.inf])
+def test_variance_must_be_positive(variance):
+    with pytest.raises(ValueError, match="variance must be positive"):
+        Gaussian(variance)
+
+
+@pytest.mark.parametrize("likelihood", EVERY)
+def test_likelihoods_are_equal_and_hashed_by_value(likelihood):
+    assert type(likelihood)(**vars(likelihood)) == likelihood
+    assert hash(type(likelihood)(**vars(likelihood))) == hash(likelihood)
