@@ -9,7 +9,7 @@ from geomprobe.exceptions import GeomprobeWarning
 from geomprobe.findings import Estimate, Finding
 
 if TYPE_CHECKING:
-    from geomprobe.audit import AuditReport, audit, compare
+    from geomprobe.auditing import AuditReport, audit, compare
     from geomprobe.callbacks import Monitor
     from geomprobe.estimators import ActivationCloud, PersistenceEntropy, RipsPersistence
     from geomprobe.sampling import Probe, TrajectoryRecorder
@@ -19,14 +19,14 @@ __version__ = "0.1.0"
 # Imported on first use, so that `import geomprobe` costs little more than `import torch`.
 _LAZY = {
     "ActivationCloud": "geomprobe.estimators",
-    "AuditReport": "geomprobe.audit",
+    "AuditReport": "geomprobe.auditing",
     "Monitor": "geomprobe.callbacks",
     "PersistenceEntropy": "geomprobe.estimators",
     "Probe": "geomprobe.sampling",
     "RipsPersistence": "geomprobe.estimators",
     "TrajectoryRecorder": "geomprobe.sampling",
-    "audit": "geomprobe.audit",
-    "compare": "geomprobe.audit",
+    "audit": "geomprobe.auditing",
+    "compare": "geomprobe.auditing",
 }
 
 __all__ = [

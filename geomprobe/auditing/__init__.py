@@ -1,0 +1,8 @@
+"""Judge a finished model: audit, report, compare."""
+
+from geomprobe.auditing.comparison import Comparison, compare
+from geomprobe.auditing.report import AuditReport
+from geomprobe.auditing.run import audit
+from geomprobe.auditing.weights import load_weights
+
+__all__ = ["AuditReport", "Comparison", "audit", "compare", "load_weights"]

@@ -1,0 +1,126 @@
+"""audit: one call from a finished model and its data to a report."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+
+from torch import nn
+
+import geomprobe
+from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
+from geomprobe.auditing.report import AuditReport
+from geomprobe.evidence import Loss
+from geomprobe.findings import Finding
+from geomprobe.hooks.quiet import quiet, streams_kept
+from geomprobe.hooks.selection import Layers
+from geomprobe.sampling.collect import collect
+from geomprobe.sampling.probe import Probe
+
+
+def audit(
+    model: nn.Module,
+    data: Any,
+    *,
+    loss: Loss | None = None,
+    layers: Layers = "auto",
+    exclude: Layers = (),
+    analyzers: str | Analyzer | Iterable[str | Analyzer] | None = None,
+    points: int = 1000,
+    pool: str = "flatten",
+    samples: int = 128,
+    n_train: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    strict: bool = False,
+) -> AuditReport:
+    """Judge a finished model: one pass over data, then every analyzer.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it was: parameters, gradients, buffers, flags and random streams.
+    data
+        Loader, dataset or tensors; see :func:`~geomprobe.sampling.iterate_batches`.
+    loss : callable, optional
+        ``loss(outputs, targets)`` as in training. The Fisher information follows from it, so
+        without it those analyzers report what they lack.
+    layers, exclude, points, pool
+        What to observe; see :class:`~geomprobe.Probe`.
+    analyzers : names or instances, optional
+        Default: every registered analyzer.
+    samples : int
+        Inputs kept for analyzers that run the model themselves.
+    n_train : int, optional
+        Number of training samples, at which the effective dimension is evaluated.
+    seed : int
+        The same seed, model and data give the same report.
+    progress : bool
+        Show progress bars.
+    strict : bool
+        Raise what an analyzer raises, instead of reporting it as a failed finding.
+
+    Returns
+    -------
+    AuditReport
+        After Ctrl-C while analyzers run: with what is finished, and ``facts["interrupted"]`` true.
+
+    Raises
+    ------
+    ValueError, TypeError, LayerSelectionError
+        Bad input, before any analysis.
+    """
+    from tqdm.auto import tqdm
+
+    started = time.perf_counter()
+    with streams_kept():
+        chosen = resolve_analyzers(analyzers)
+    probe = Probe(
+        model, layers, exclude=exclude, points=points, pool=pool, seed=seed, strict=strict
+    )
+    findings: list[Finding] = []
+    interrupted = False
+    bar = tqdm(chosen, desc="analyzing", unit="analyzer", disable=not progress, leave=False)
+    with quiet(probe.model), bar:
+        evidence = collect(
+            probe,
+            data,
+            loss=loss,
+            samples=samples,
+            n_train=n_train,
+            seed=seed,
+            progress=progress,
+        )
+        try:
+            for analyzer in bar:
+                for finding in analyze(evidence, [analyzer], strict=strict):
+                    findings.append(finding)
+                    bar.set_postfix_str(f"{finding.analyzer} {finding.subject}")
+        except KeyboardInterrupt:
+            interrupted = True
+    facts = {
+        "model": type(probe.model).__name__,
+        "parameters": sum(p.numel() for p in probe.model.parameters()),
+        "samples": probe.samples_seen,
+        "points": points,
+        "pool": pool,
+        "layers": probe.selection.explanation,
+        "n_train": n_train,
+        "seed": seed,
+        "seconds": time.perf_counter() - started,
+        "interrupted": interrupted,
+        "versions": {
+            "geomprobe": geomprobe.__version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "numpy", "scikit-learn", "ripser")},
+        },
+    }
+    return AuditReport(
+        findings=tuple(findings),
+        layers=probe.manifest,
+        readings={analyzer.name: dict(analyzer.readings) for analyzer in chosen},
+        facts=facts,
+    )

@@ -1,0 +1,156 @@
+"""The command line: ``geomprobe audit``, ``geomprobe compare`` and ``geomprobe doctor``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+COMPLETE, PARTIAL, UNUSABLE = 0, 1, 2
+
+_LOSSES = ("cross_entropy", "mse_loss", "binary_cross_entropy_with_logits")
+
+app = typer.Typer(
+    help="The geometry of a PyTorch model. Exit codes: 0 all done, 1 done in part (a finding "
+    "failed), 2 the input cannot be used.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def load_object(spec: str) -> Any:
+    """Import what ``MODULE:ATTRIBUTE`` names; modules of the current folder are found too.
+
+    Raises
+    ------
+    ValueError
+        The text is not of this form, the module does not import, or it lacks the attribute; the
+        message names which of the two, and why.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if not module_name or not attribute:
+        raise ValueError(f"expected MODULE:NAME, such as mypackage.models:build, got {spec!r}")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"module {module_name!r} of {spec!r} does not import: {reason}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"module {module_name!r} has no attribute {part!r} (of {spec!r}){hint}"
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _made_by(spec: str) -> Any:
+    made: Callable[[], Any] = load_object(spec)
+    if not callable(made):
+        raise ValueError(f"{spec!r} is a {type(made).__name__}, expected a callable")
+    return made()
+
+
+@app.command()
+def audit(
+    model: Annotated[
+        str, typer.Argument(help="MODULE:FACTORY, a callable that returns the model.")
+    ],
+    data: Annotated[
+        str,
+        typer.Option(help="MODULE:CALLABLE that returns a loader, dataset, or (inputs, targets)."),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="A .safetensors file; pickles are refused.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")] = Path(
+        "audit"
+    ),
+    loss: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(_LOSSES)}, or MODULE:CALLABLE of (outputs, targets)."),
+    ] = "cross_entropy",
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Name, glob or re:...; may be repeated.")
+    ] = None,
+    analyzers: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    points: Annotated[int, typer.Option(help="Points a layer keeps.")] = 1000,
+    samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 128,
+    n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
+    seed: int = 0,
+) -> None:
+    """Audit a model and write report.html and report.json.
+
+    Importing MODULE runs its code, so name only modules that you trust.
+    """
+    from torch.nn import functional
+
+    from geomprobe.auditing import audit as run
+    from geomprobe.auditing import load_weights
+
+    built = _made_by(model)
+    if weights is not None:
+        load_weights(built, weights)
+    report = run(
+        built,
+        _made_by(data),
+        loss=getattr(functional, loss) if loss in _LOSSES else load_object(loss),
+        layers=layers or "auto",
+        analyzers=analyzers.split(",") if analyzers else None,
+        points=points,
+        samples=samples,
+        n_train=n_train,
+        seed=seed,
+        progress=sys.stderr.isatty(),
+    )
+    report.to_json(output / "report.json")
+    report.to_html(output / "report.html")
+    typer.echo(report.summary())
+    typer.echo(f"\n{output / 'report.html'}\n{output / 'report.json'}")
+    raise typer.Exit(PARTIAL if report.partial else COMPLETE)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="report.json of one audit, or its folder.")],
+    b: Annotated[Path, typer.Argument(help="report.json of another.")],
+) -> None:
+    """Compare two audits, number by number."""
+    from geomprobe.auditing import AuditReport
+    from geomprobe.auditing import compare as run
+
+    reports = [
+        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
+    ]
+    typer.echo(run(*reports).summary())
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what is installed, and what of it works."""
+    from geomprobe.doctor import examine
+
+    checks = examine()
+    for check in checks:
+        typer.echo(f"{check.status:8} {check.name:22} {check.detail}")
+    broken = any(check.status == "broken" for check in checks)
+    raise typer.Exit(PARTIAL if broken else COMPLETE)
+
+
+def main() -> None:
+    """Run the command line; what cannot be used is one line on stderr and exit code 2."""
+    try:
+        app()
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        typer.echo(f"geomprobe: {error}", err=True)
+        sys.exit(UNUSABLE)

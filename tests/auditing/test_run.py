@@ -1,0 +1,132 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import geomprobe as gp
+from geomprobe.exceptions import FailedAnalysisWarning, LayerSelectionError
+
+X, Y = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def quick(model, data=(X, Y), **options):
+    defaults = {"loss": nn.functional.cross_entropy, "points": 30, "samples": 12, "n_train": 500}
+    return gp.audit(model, data, **{**defaults, "progress": False, **options})
+
+
+def test_every_registered_analyzer_reports_and_nothing_fails():
+    report = quick(network())
+    subjects = {(f.analyzer, f.subject) for f in report.findings}
+    assert subjects == {
+        ("persistent_homology", "2"),
+        ("persistent_homology", "3"),
+        ("fisher_information", "model"),
+        ("effective_dimension", "model"),
+    }
+    assert not report.partial
+    assert report.facts["samples"] == 60
+    assert report.facts["parameters"] == sum(p.numel() for p in network().parameters())
+    assert [row["name"] for row in report.layers] == ["2", "3"]
+
+
+def test_every_number_has_a_reading_and_an_error_bar_or_a_reason():
+    report = quick(network())
+    for finding in report.findings:
+        for stat, estimate in finding.scalars.items():
+            assert report.readings[finding.analyzer][stat].endswith("."), stat
+            assert estimate.exact or estimate.stderr >= 0 or estimate.note, (stat, estimate)
+            assert estimate.method or estimate.note, stat
+
+
+def test_the_same_seed_gives_the_same_report():
+    a, b = quick(network()), quick(network())
+    for x, y in zip(a.findings, b.findings, strict=True):
+        assert x.scalars == y.scalars
+        assert x.arrays.keys() == y.arrays.keys()
+
+
+def test_the_model_is_left_as_it_was():
+    model = network().train()
+    before, stream = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    quick(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.equal(stream, torch.random.get_rng_state())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_model_without_parameters_is_audited_for_its_topology_alone():
+    with pytest.warns(FailedAnalysisWarning):
+        report = quick(nn.Sequential(nn.ReLU(), nn.Tanh()))
+    assert report.partial
+    failed = {f.analyzer: f.failed for f in report.findings if f.failed}
+    assert set(failed) == {"fisher_information", "effective_dimension"}
+    assert all("parameters" in reason for reason in failed.values())
+
+
+def test_nan_activations_are_counted_and_left_out():
+    x = X.clone()
+    x[7] = float("nan")
+    report = quick(network(), (x, Y), analyzers="persistent_homology", points=60)
+    for finding in report.findings:
+        assert finding.failed is None
+        assert finding.scalars["points_excluded"].value == 1
+        assert any("1" in note and "finite" in note for note in finding.notes)
+
+
+def test_a_batch_of_one_gives_reasons_not_numbers():
+    report = quick(network(), (X[:1], Y[:1]), analyzers="persistent_homology")
+    assert all(f.failed for f in report.findings)
+
+
+def test_integer_outputs_are_a_failed_finding_that_says_so():
+    class Argmax(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.fc(x).argmax(dim=1)
+
+    with pytest.warns(FailedAnalysisWarning, match="int64"):
+        report = quick(Argmax(), analyzers="fisher_information")
+    assert "int64" in report.findings[0].failed
+
+
+def test_bad_input_is_refused_before_any_analysis():
+    with pytest.raises(LayerSelectionError, match="no layer matches 'fc9'"):
+        quick(network(), layers="fc9")
+    with pytest.raises(ValueError, match="hold no batches"):
+        quick(network(), [])
+    with pytest.raises(ValueError, match=r"no analyzer 'fischer_information'.*Did you mean"):
+        quick(network(), analyzers="fischer_information")
+    with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module"):
+        quick("model.pt")
+
+
+def test_without_a_loss_what_needs_one_says_what_to_pass():
+    report = quick(network(), loss=None, analyzers=["fisher_information"])
+    assert "loss" in report.findings[0].failed
+
+
+def test_an_interrupt_returns_what_is_finished():
+    class Impatient:
+        name = "impatient"
+        needs = frozenset({"activations"})
+        readings = {}
+
+        def __call__(self, evidence):
+            yield gp.Finding("impatient", "2", {"one": gp.Estimate(1, exact=True)})
+            raise KeyboardInterrupt
+
+    report = quick(network(), analyzers=[Impatient(), "fisher_information"])
+    assert [f.analyzer for f in report.findings] == ["impatient"]
+    assert report.facts["interrupted"]
+    assert report.partial

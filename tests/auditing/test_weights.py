@@ -1,0 +1,69 @@
+import pytest
+import torch
+from safetensors.torch import save_file, save_model
+from torch import nn
+
+from geomprobe.auditing import load_weights
+from geomprobe.exceptions import FileFormatError
+
+
+def network():
+    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
+def test_weights_arrive_whatever_wrapped_the_model(tmp_path, prefix):
+    source, target = network(), network()
+    save_file({prefix + k: v for k, v in source.state_dict().items()}, tmp_path / "w.safetensors")
+    assert load_weights(target, tmp_path / "w.safetensors") is target
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
+
+
+def test_tied_weights_are_stored_once_and_fit(tmp_path):
+    def tied():
+        net = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+        net[1].weight = net[0].weight
+        return net
+
+    source, target = tied(), tied()
+    save_model(source, str(tmp_path / "w.safetensors"))
+    load_weights(target, tmp_path / "w.safetensors")
+    assert torch.equal(source[0].weight, target[1].weight)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_is_refused_with_the_safe_alternative(tmp_path, zipped):
+    path = tmp_path / "w.safetensors"
+    torch.save(network().state_dict(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FileFormatError, match=r"is a pickle[\s\S]*weights_only=True"):
+        load_weights(network(), path)
+
+
+def test_what_is_no_safetensors_file_is_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_text("not weights at all")
+    with pytest.raises(FileFormatError, match="is not a safetensors file"):
+        load_weights(network(), path)
+    save_file(network().state_dict(), path)
+    whole = path.read_bytes()
+    for size in (4, 8, 9, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(FileFormatError, match="truncated"):
+            load_weights(network(), path)
+
+
+def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path):
+    path = tmp_path / "w.safetensors"
+    state = network().state_dict()
+    del state["0.bias"]
+    state["extra"] = torch.zeros(1)
+    state["2.weight"] = torch.zeros(1, 4)
+    save_file(state, path)
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(FileFormatError, match="does not fit") as error:
+        load_weights(model, path)
+    for part in ("Missing: 0.bias.", "Unexpected: extra.", r"2.weight is (1, 4)"):
+        assert part in str(error.value)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
