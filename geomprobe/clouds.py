@@ -16,6 +16,8 @@ def _rows(values: Any, length: int, name: str) -> Array:
     array = np.asarray(values)
     if array.shape != (length,):
         raise ValueError(f"{name} must have shape ({length},), one entry a row, got {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name} must be numbers, got dtype {array.dtype}; give classes by index")
     return array
 
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 NEEDS = frozenset({"activations", "trajectory", "model", "data"})
 
 
-def forward(model: nn.Module, inputs: Any) -> Any:
+def forward(model: Callable[..., Any], inputs: Any) -> Any:
     """Call a model on a batch: a mapping as keywords, a tuple or list as arguments."""
     if isinstance(inputs, dict):
         return model(**inputs)

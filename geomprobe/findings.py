@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from geomprobe.exceptions import FileFormatError
 from geomprobe.storage import (
     Array,
     PathLike,
@@ -135,4 +136,8 @@ class Finding(ByValue):
     @classmethod
     def load(cls, path: PathLike) -> Finding:
         """Read a finding that :meth:`save` wrote."""
-        return cls.from_dict(read_json(path))
+        document = read_json(path)
+        try:
+            return cls.from_dict(document)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"{path} holds no Finding: {error!r}") from error

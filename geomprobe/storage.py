@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 PathLike = str | os.PathLike[str]
 
 _HEADER = "geomprobe"
+_LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 
 
 def write_atomically(path: PathLike, content: bytes) -> Path:
@@ -117,7 +118,7 @@ def write_arrays(path: PathLike, kind: str, arrays: Mapping[str, Array], header:
     from safetensors.numpy import save
 
     metadata = {_HEADER: json.dumps({"kind": kind, "header": header}, allow_nan=False)}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return write_atomically(path, save(contiguous, metadata=metadata))
 
 
@@ -141,7 +142,7 @@ def read_arrays(path: PathLike, kind: str) -> tuple[dict[str, Array], Any]:
     try:
         document = json.loads(metadata[_HEADER])
         found, header = document["kind"], document["header"]
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise FileFormatError(
             f"{path} is a safetensors file, but geomprobe did not write it; expected a {kind}"
         ) from error
@@ -161,6 +162,9 @@ def require_safetensors(path: PathLike) -> None:
     """
     with open(path, "rb") as file:
         start = file.read(9)
+    # The length of the header, then the header itself: it may begin with the bytes of a pickle.
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
+        return
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise FileFormatError(
             f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. "
@@ -169,5 +173,4 @@ def require_safetensors(path: PathLike) -> None:
             '    state = torch.load("weights.pt", weights_only=True, map_location="cpu")\n'
             '    safetensors.torch.save_file(state, "weights.safetensors")'
         )
-    if len(start) < 9 or start[8:9] != b"{":
-        raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")
+    raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")

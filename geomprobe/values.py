@@ -20,7 +20,9 @@ def same(a: Any, b: Any) -> bool:
         )
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, Sequence) and isinstance(b, Sequence) and not isinstance(a, str):
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    if isinstance(a, Sequence) and isinstance(b, Sequence):
         return len(a) == len(b) and all(map(same, a, b))
     return bool(a == b) or (a != a and b != b)
 

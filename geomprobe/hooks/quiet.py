@@ -5,10 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import nn
+
+_visits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+
+
+def visits(model: nn.Module) -> int:
+    """Return how many :func:`quiet` visits a model is in.
+
+    A tap hears the passes of the visit it was attached in, and no visitor's inside that one.
+    """
+    return _visits.get(model, 0)
 
 
 @contextmanager
@@ -52,6 +63,7 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     Costs one copy of the buffers. A buffer is written back only if it has changed, so that a graph
     waiting for its backward pass is not invalidated.
     """
+    _visits[model] = _visits.get(model, 0) + 1
     flags = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
@@ -60,6 +72,7 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
                 module.training = False
             yield model
     finally:
+        _visits[model] -= 1
         for module, training in flags:
             module.training = training
         with torch.no_grad():

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
 from geomprobe.evidence import leading_size
 from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.hooks.quiet import visits
 from geomprobe.hooks.selection import LayerSelection, unwrap
 
 
@@ -58,8 +60,9 @@ class Tap:
     Notes
     -----
     Outputs outside a forward pass of the whole model are not told. Neither are the recomputations
-    of gradient checkpointing, nor tensors inside ``torch.func.vmap``. Copies and pickles of a
-    hooked model carry hooks that do nothing.
+    of gradient checkpointing, values inside transformations of ``torch.func``, nor the passes of
+    other observers, which run inside :func:`~geomprobe.hooks.quiet`: a tap attached outside of it
+    does not hear them. Copies and pickles of a hooked model carry hooks that do nothing.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Tap:
         self._handles: list[RemovableHandle] = []
         self._batch: Batch | None = None
         self._calls: Counter[str] = Counter()
+        self._visits = 0
         self.samples_seen = 0
 
     @property
@@ -88,6 +92,7 @@ class Tap:
         """Put the hooks in place; a second call changes nothing."""
         if self._handles:
             return
+        self._visits = visits(self._model)
         me = weakref.ref(self)
         begin, end = _Begin(me), _End(me)
         self._handles.append(self._model.register_forward_pre_hook(begin, with_kwargs=True))
@@ -115,7 +120,7 @@ class Tap:
         self.detach()
 
     def _begin(self, inputs: Any, training: bool) -> None:
-        if _in_backward():
+        if _in_backward() or visits(self._model) != self._visits:
             return
         self._calls.clear()
         self._batch = Batch(leading_size(inputs), self.samples_seen, training)
@@ -126,7 +131,7 @@ class Tap:
             self._batch = None
 
     def _output(self, name: str, module: nn.Module, output: Any) -> None:
-        if self._batch is None or _in_backward() or _in_vmap(output):
+        if self._batch is None or _in_backward() or _in_functorch(output):
             return
         call = self._calls[name]
         self._calls[name] += 1
@@ -150,9 +155,11 @@ def _in_backward() -> bool:
     return task is not None and task() != -1
 
 
-def _in_vmap(output: Any) -> bool:
-    is_batched = getattr(torch._C._functorch, "is_batchedtensor", None)
-    return is_batched is not None and isinstance(output, torch.Tensor) and bool(is_batched(output))
+def _in_functorch(output: Any) -> bool:
+    """Whether a transformation of torch.func is running, inside which values are not data."""
+    is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
+    tensors = (leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor))
+    return is_wrapped is not None and any(map(is_wrapped, tensors))
 
 
 class _Hook:

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from geomprobe.evidence import Evidence, Samples
+from geomprobe.evidence import Evidence, Samples, forward
 from geomprobe.findings import Estimate, Finding
+from geomprobe.hooks import quiet
 from geomprobe.information.effective_dimension import (
     global_effective_dimension,
     resolution,
@@ -30,6 +31,8 @@ _NO_LOSS = (
     "with, or the analyzer a likelihood such as geomprobe.information.Softmax()"
 )
 _LONGEST_SPECTRUM = 1024
+
+Limits = tuple[int, int, float]  # most samples, rows, and gigabytes of rows
 _CURVE_POINTS = 49
 
 
@@ -45,11 +48,16 @@ class FisherInformation:
         Which of the two to compute. Without targets the empirical one is left out with a note.
     likelihood : Likelihood, optional
         What the outputs mean; by default what the evidence's loss says.
+    max_rows, max_gigabytes : int, float
+        Fewer samples are used where their gradients, one for each output of each sample, would be
+        more than so many, or take more memory. A note says so.
     """
 
     max_samples: int = 64
     kinds: tuple[str, ...] = KINDS
     likelihood: Likelihood | None = None
+    max_rows: int = 2048
+    max_gigabytes: float = 2.0
 
     name: ClassVar[str] = "fisher_information"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
@@ -98,14 +106,14 @@ class FisherInformation:
         arrays: dict[str, Array] = {}
         notes = []
         if "true" in self.kinds:
-            gram = _shared_gram(evidence, "true", likelihood, self.max_samples)
+            gram = _shared_gram(evidence, "true", likelihood, self._limits)
             numbers, spectrum = _summary(gram, evidence.seed)
             scalars |= numbers
             arrays["spectrum"] = spectrum
             notes += _notes(gram, evidence)
         if "empirical" in self.kinds:
             try:
-                gram = _shared_gram(evidence, "empirical", likelihood, self.max_samples)
+                gram = _shared_gram(evidence, "empirical", likelihood, self._limits)
             except ValueError as error:
                 if not scalars:
                     raise
@@ -122,6 +130,10 @@ class FisherInformation:
                     "mean."
                 )
         yield Finding(self.name, "model", scalars, arrays, tuple(dict.fromkeys(notes)))
+
+    @property
+    def _limits(self) -> Limits:
+        return self.max_samples, self.max_rows, self.max_gigabytes
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,8 @@ class EffectiveDimension:
         model's initialisation.
     likelihood : Likelihood, optional
         What the outputs mean; by default what the evidence's loss says.
+    max_rows, max_gigabytes : int, float
+        As for :class:`FisherInformation`.
     """
 
     max_samples: int = 64
@@ -151,6 +165,8 @@ class EffectiveDimension:
     draws: int = 4
     radius: float | None = None
     likelihood: Likelihood | None = None
+    max_rows: int = 2048
+    max_gigabytes: float = 2.0
 
     name: ClassVar[str] = "effective_dimension"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
@@ -183,7 +199,7 @@ class EffectiveDimension:
         if likelihood is None:
             yield Finding(self.name, "model", failed=_NO_LOSS)
             return
-        gram = _shared_gram(evidence, "true", likelihood, self.max_samples)
+        gram = _shared_gram(evidence, "true", likelihood, self._limits)
         n, origin = self._n(evidence)
         grid = _grid(n, self.gamma)
         try:
@@ -216,6 +232,10 @@ class EffectiveDimension:
                 scalars["global"] = _last(curve, self.draws, method, invalid)
         yield Finding(self.name, "model", scalars, arrays, tuple(notes))
 
+    @property
+    def _limits(self) -> Limits:
+        return self.max_samples, self.max_rows, self.max_gigabytes
+
     def _n(self, evidence: Evidence) -> tuple[int, str]:
         """Return the n to use, and where it is from."""
         if self.n is not None:
@@ -231,7 +251,7 @@ class EffectiveDimension:
         return f"of the parameters, uniform in the ball of radius {self.radius:g} around the model"
 
     def _spectra(self, evidence: Evidence, likelihood: Likelihood) -> list[Array]:
-        model, data = _model_and_samples(evidence, self.max_samples)
+        model, data = _model_and_samples(evidence, self._limits)
         drawn = parameter_draws(model, self.draws, evidence.seed, radius=self.radius)
         return [fisher_gram(one, data, likelihood=likelihood).significant() for one in drawn]
 
@@ -243,25 +263,33 @@ def _likelihood(asked: Likelihood | None, evidence: Evidence) -> Likelihood | No
     return likelihood_of(evidence.loss)
 
 
-def _model_and_samples(evidence: Evidence, max_samples: int) -> tuple[nn.Module, Samples]:
+def _model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Samples]:
+    """Return the model and as many of the samples, drawn at random, as the limits allow."""
     assert evidence.model is not None
     assert evidence.data is not None
-    data = evidence.data
-    if len(data) > max_samples:
+    model, data = evidence.model, evidence.data
+    max_samples, max_rows, max_gigabytes = limits
+    with quiet(model), torch.no_grad():
+        outputs = forward(model, data.take([0]).inputs)
+    rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
+    n_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(n_parameters, 1))) / max(rows_each, 1)
+    count = max(1, min(max_samples, int(fitting)))
+    if len(data) > count:
         generator = np.random.default_rng(evidence.seed)
-        rows = np.sort(generator.choice(len(data), max_samples, replace=False))
+        rows = np.sort(generator.choice(len(data), count, replace=False))
         data = data.take(torch.from_numpy(rows))
-    return evidence.model, data
+    return model, data
 
 
 def _shared_gram(
-    evidence: Evidence, kind: str, likelihood: Likelihood, max_samples: int
+    evidence: Evidence, kind: str, likelihood: Likelihood, limits: Limits
 ) -> FisherGram:
     def compute() -> FisherGram:
-        model, data = _model_and_samples(evidence, max_samples)
+        model, data = _model_and_samples(evidence, limits)
         return fisher_gram(model, data, kind=kind, likelihood=likelihood)
 
-    return evidence.shared(("fisher_gram", kind, likelihood, max_samples), compute)
+    return evidence.shared(("fisher_gram", kind, likelihood, limits), compute)
 
 
 def _notes(gram: FisherGram, evidence: Evidence) -> list[str]:
@@ -278,7 +306,7 @@ def _notes(gram: FisherGram, evidence: Evidence) -> list[str]:
 
 
 def _summary(gram: FisherGram, seed: int) -> tuple[dict[str, Estimate], Array]:
-    """Return the numbers of one Gram matrix, and the longest part of its spectrum that is kept."""
+    """Return the numbers of one Gram matrix, and its largest eigenvalues above rounding."""
 
     def of_spectrum(spectrum: Array) -> Array:
         return np.array([spectrum[0], stable_rank(spectrum), participation_ratio(spectrum)])
@@ -297,7 +325,7 @@ def _summary(gram: FisherGram, seed: int) -> tuple[dict[str, Estimate], Array]:
     names = ("largest_eigenvalue", "stable_rank", "participation_ratio")
     for name, value, stderr in zip(names, of_spectrum(spectrum), stderrs, strict=True):
         scalars[name] = _estimate(value, stderr, n, method)
-    return scalars, spectrum[:_LONGEST_SPECTRUM]
+    return scalars, gram.significant()[:_LONGEST_SPECTRUM]
 
 
 # --- effective dimension ------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def _vmapped(
                 return functional_call(model, values, args, kwargs)
 
             batch = pytree.tree_map(lambda leaf, a: leaf if a is None else leaf[None], inputs, axes)
-            answer: Tensor = forward(call, batch)[0]  # type: ignore[arg-type]
+            answer: Tensor = forward(call, batch)[0]
             return answer
 
         value, pull_back = vjp(outputs, parameters)  # type: ignore[misc]

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from geomprobe.exceptions import DetachedProbeWarning
-from geomprobe.hooks import Tap, select_layers
+from geomprobe.hooks import Tap, quiet, select_layers
 
 
 class Heard(list):
@@ -88,11 +88,25 @@ def test_calls_of_a_layer_outside_the_model_are_not_told():
     assert not heard
 
 
-def test_vmap_is_not_told():
+def test_transformations_of_torch_func_are_not_told():
     model, heard = nn.Sequential(nn.Linear(2, 3)), Heard()
     with tap(model, "0", heard):
         torch.func.vmap(model)(torch.zeros(4, 2))
+        torch.func.grad(lambda x: model(x).sum())(torch.zeros(4, 2))
+        torch.func.vmap(torch.func.grad(lambda x: model(x).sum()))(torch.zeros(4, 2))
     assert not heard
+
+
+def test_passes_of_other_observers_are_not_told():
+    model, mine, theirs = nn.Sequential(nn.Linear(2, 3)), Heard(), Heard()
+    with tap(model, "0", mine) as t:
+        with quiet(model), tap(model, "0", theirs):
+            model(torch.zeros(4, 2))
+        assert not mine
+        assert t.samples_seen == 0
+        model(torch.zeros(5, 2))
+    assert mine == [("0", 0, 5)]
+    assert theirs == [("0", 0, 4)]
 
 
 def test_outputs_are_never_replaced():

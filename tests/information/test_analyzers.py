@@ -131,13 +131,38 @@ def test_kinds_can_be_chosen():
     assert set(finding.arrays) == {"empirical_spectrum"}
 
 
-def test_long_spectra_are_cut():
-    model = nn.Linear(4, 105).double()
+def test_the_spectrum_kept_is_what_lies_above_rounding(monkeypatch):
+    # F = 2 E[x x^T] (x) I with x of 4 inputs and the constant: rank 5 * 20 (closed form).
+    model = nn.Linear(4, 20).double()
     data = Samples(torch.randn(10, 4).double())
     given = Evidence(model=model, data=data, loss=F.mse_loss)
     spectrum = only(FisherInformation(kinds=("true",)), given).arrays["spectrum"]
-    assert spectrum.shape == (1024,)
+    assert spectrum.shape == (100,)
     assert (np.diff(spectrum) <= 0).all()
+    monkeypatch.setattr("geomprobe.information.analyzers._LONGEST_SPECTRUM", 64)
+    cut = only(FisherInformation(kinds=("true",)), given).arrays["spectrum"]
+    assert np.array_equal(cut, spectrum[:64])
+
+
+@pytest.mark.parametrize(
+    ("limits", "samples"),
+    [
+        ({"max_samples": 7}, 7),
+        ({"max_rows": 60}, 3),
+        ({"max_rows": 5}, 1),
+        ({"max_gigabytes": 4 * 100 * 20 * 2.5 / 2**30}, 2),
+    ],
+)
+def test_samples_are_limited_by_rows_and_memory(limits, samples):
+    # 20 outputs, so 20 rows a sample, each of 100 parameters in 4 bytes.
+    given = Evidence(
+        model=nn.Linear(4, 20), data=Samples(torch.randn(10, 4)), loss=F.mse_loss, n_train=100
+    )
+    for analyzer in (FisherInformation, EffectiveDimension):
+        finding = only(analyzer(**limits), given)
+        name = "trace" if analyzer is FisherInformation else "local"
+        assert finding.scalars[name].n == samples
+        assert f"N = {samples} inputs, drawn at random from 10" in finding.notes[0]
 
 
 @pytest.mark.parametrize("analyzer", BOTH)
