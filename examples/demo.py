@@ -4,6 +4,7 @@ Writes report.html, report.json and history.json. Run it with ``make demo``.
 """
 
 import argparse
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -28,17 +29,18 @@ def digits() -> tuple[TensorDataset, TensorDataset]:
 
 
 def build() -> nn.Module:
-    """Return a convolutional network of about 11,000 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, padding=1, stride=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(256, 32),
-        nn.ReLU(),
-        nn.Linear(32, 10),
+    """Return a convolutional network of about 10,000 parameters."""
+    layers = OrderedDict(
+        conv1=nn.Conv2d(1, 8, 3, padding=1),
+        relu1=nn.ReLU(),
+        conv2=nn.Conv2d(8, 16, 3, padding=1, stride=2),
+        relu2=nn.ReLU(),
+        flatten=nn.Flatten(),
+        hidden=nn.Linear(256, 32),
+        relu3=nn.ReLU(),
+        logits=nn.Linear(32, 10),
     )
+    return nn.Sequential(layers)
 
 
 def accuracy(model: nn.Module, data: TensorDataset) -> float:
@@ -86,7 +88,7 @@ def main() -> None:
     frame = monitor.history.to_frame()
     loops = frame[frame["metric"].str.endswith("/h1_total_persistence")]
     table = loops.pivot_table(index="epoch", columns="metric", values="value")
-    table.columns = [f"layer {name.split('/')[2]}" for name in table.columns]
+    table.columns = [name.split("/")[2] for name in table.columns]
     print("\nTotal persistence of loops (H1) in each layer while training:\n")
     print(table.round(2).to_string())
     print(f"\n{report.summary()}")

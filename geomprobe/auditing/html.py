@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,8 +14,10 @@ import geomprobe
 from geomprobe.auditing.figures import Figure, figures, layer_profiles
 from geomprobe.auditing.notation import in_words, legible, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
-from geomprobe.auditing.report import AuditReport
 from geomprobe.findings import Estimate, Finding
+
+if TYPE_CHECKING:
+    from geomprobe.auditing.report import AuditReport
 
 _MODEL = "model"
 _LAYER = ("name", "type", "status", "reason", "points", "dimension", "aliases")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geomprobe.auditing.figures import diagrams, floats
 from geomprobe.auditing.notation import counted, number, spaced, value_and_error
-from geomprobe.auditing.report import AuditReport
 from geomprobe.findings import Estimate, Finding
+
+if TYPE_CHECKING:
+    from geomprobe.auditing.report import AuditReport
 
 TRACE_SHARE = 0.9
 

@@ -94,12 +94,12 @@ class PersistentHomology:
         scalars, notes = {}, []
         if excluded:
             scalars["points_excluded"] = Estimate(excluded, exact=True, method="counted")
-            notes.append(f"{excluded} points that are not finite were left out")
+            notes.append(f"{excluded} points that are not finite are left out.")
         if len(cloud) < 4:
             reason = f"{len(cloud)} finite points are too few: persistent homology needs at least 4"
             return Finding(self.name, layer, scalars, notes=tuple(notes), failed=reason)
         if len(cloud) > self.max_points:
-            notes.append(f"a uniform sample of {self.max_points} of {len(cloud)} points")
+            notes.append(f"A uniform sample of {self.max_points} of {len(cloud)} points.")
             rows = np.random.default_rng(seed).choice(len(cloud), self.max_points, replace=False)
             cloud = cloud.take(np.sort(rows))
 
@@ -126,9 +126,9 @@ class PersistentHomology:
             arrays[f"diagram_h{dim}"] = diagrams[dim][longest[: self.bars]]
             if len(longest) > self.bars:
                 left_out = len(longest) - self.bars
-                notes.append(f"the diagram of H{dim} leaves out its {left_out} shortest bars")
+                notes.append(f"The diagram of H{dim} leaves out its {left_out} shortest bars.")
         served = "giotto-tda" if giotto_installed() else "geomprobe"
-        notes.append(f"diagrams by {diagrams.engine}, entropies and Betti curves by {served}")
+        notes.append(f"Diagrams by {diagrams.engine}; entropies and Betti curves by {served}.")
         return Finding(self.name, layer, scalars, arrays, tuple(notes))
 
     def _diagrams(self, points: Array) -> Diagrams:

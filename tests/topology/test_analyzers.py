@@ -59,7 +59,7 @@ def test_points_that_are_not_finite_are_counted_and_left_out():
     spoiled = np.concatenate([points, [[np.nan, 0], [0, np.inf]]])
     finding = examine(spoiled)
     assert finding.scalars["points_excluded"].value == 2
-    assert "2 points that are not finite were left out" in finding.notes
+    assert "2 points that are not finite are left out." in finding.notes
     assert finding.scalars["h1_entropy"] == examine(points).scalars["h1_entropy"]
     assert "points_excluded" not in examine(points).scalars
 
