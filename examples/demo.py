@@ -80,6 +80,8 @@ def main() -> None:
             optimizer.step()
             monitor.step(loss=loss.item())
 
+    overhead = monitor.overhead
+
     report = gp.audit(model, test, loss=loss_function, n_train=len(train))
     report.to_html(out / "report.html")
     report.to_json(out / "report.json")
@@ -93,7 +95,7 @@ def main() -> None:
     print(table.round(2).to_string())
     print(f"\n{report.summary()}")
     print(f"\nAccuracy: train {accuracy(model, train):.3f}, test {accuracy(model, test):.3f}")
-    print(f"The monitor took {monitor.overhead:.0%} of the wall time so far.")
+    print(f"The monitor took {overhead:.0%} of the training's wall time.")
     print(f"Report: {out / 'report.html'} and {out / 'report.json'}")
 
 
