@@ -6,7 +6,6 @@ import re
 import time
 import warnings
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 from torch import nn
@@ -199,13 +198,8 @@ class Monitor:
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
             self.close()
 
     @property

@@ -7,12 +7,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import torch
-from torch import nn
 
-from geomprobe.evidence import Evidence, Samples, forward
+from geomprobe.evidence import Evidence
 from geomprobe.findings import Estimate, Finding
-from geomprobe.hooks import quiet
 from geomprobe.information.effective_dimension import (
     global_effective_dimension,
     resolution,
@@ -20,19 +17,21 @@ from geomprobe.information.effective_dimension import (
 )
 from geomprobe.information.fisher import KINDS, fisher_gram
 from geomprobe.information.gram import FisherGram
-from geomprobe.information.likelihoods import Likelihood, likelihood_of
+from geomprobe.information.likelihoods import Likelihood
 from geomprobe.information.parameters import parameter_draws
+from geomprobe.information.shared_gram import (
+    NO_LOSS,
+    Limits,
+    likelihood_for,
+    model_and_samples,
+    provenance,
+    shared_gram,
+)
 from geomprobe.information.spectra import participation_ratio, stable_rank
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 
-_NO_LOSS = (
-    "nothing says what the model's outputs mean: give the evidence the loss the model was trained "
-    "with, or the analyzer a likelihood such as geomprobe.information.Softmax()"
-)
 _LONGEST_SPECTRUM = 1024
-
-Limits = tuple[int, int, float]  # most samples, rows, and gigabytes of rows
 _CURVE_POINTS = 49
 
 
@@ -98,22 +97,22 @@ class FisherInformation:
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
-        likelihood = _likelihood(self.likelihood, evidence)
+        likelihood = likelihood_for(self.likelihood, evidence)
         if likelihood is None:
-            yield Finding(self.name, "model", failed=_NO_LOSS)
+            yield Finding(self.name, "model", failed=NO_LOSS)
             return
         scalars: dict[str, Estimate] = {}
         arrays: dict[str, Array] = {}
         notes = []
         if "true" in self.kinds:
-            gram = _shared_gram(evidence, "true", likelihood, self._limits)
+            gram = shared_gram(evidence, "true", likelihood, self._limits)
             numbers, spectrum = _summary(gram, evidence.seed)
             scalars |= numbers
             arrays["spectrum"] = spectrum
-            notes += _notes(gram, evidence)
+            notes += provenance(gram, evidence)
         if "empirical" in self.kinds:
             try:
-                gram = _shared_gram(evidence, "empirical", likelihood, self._limits)
+                gram = shared_gram(evidence, "empirical", likelihood, self._limits)
             except ValueError as error:
                 if not scalars:
                     raise
@@ -123,7 +122,7 @@ class FisherInformation:
                 kept = ("trace", "largest_eigenvalue")
                 scalars |= {f"empirical_{name}": numbers[name] for name in kept}
                 arrays["empirical_spectrum"] = spectrum
-                notes += _notes(gram, evidence)
+                notes += provenance(gram, evidence)
                 notes.append(
                     "The empirical Fisher (gradients at the labels of the data) is another matrix "
                     "than the true Fisher (expectation over the model's own labels), also in the "
@@ -195,11 +194,11 @@ class EffectiveDimension:
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
-        likelihood = _likelihood(self.likelihood, evidence)
+        likelihood = likelihood_for(self.likelihood, evidence)
         if likelihood is None:
-            yield Finding(self.name, "model", failed=_NO_LOSS)
+            yield Finding(self.name, "model", failed=NO_LOSS)
             return
-        gram = _shared_gram(evidence, "true", likelihood, self._limits)
+        gram = shared_gram(evidence, "true", likelihood, self._limits)
         n, origin = self._n(evidence)
         grid = _grid(n, self.gamma)
         try:
@@ -209,7 +208,7 @@ class EffectiveDimension:
             kappa, invalid = "undefined", str(error)
             points = np.append(grid, grid[0])
         notes = [
-            *_notes(gram, evidence),
+            *provenance(gram, evidence),
             f"n = {n} ({origin}), gamma = {self.gamma:g}, kappa = {kappa}.",
             f"It has not converged in the number of inputs, N = {gram.n_samples}: it grows with N, "
             "and the standard error does not contain that bias. Compare models at equal N and n.",
@@ -251,55 +250,9 @@ class EffectiveDimension:
         return f"of the parameters, uniform in the ball of radius {self.radius:g} around the model"
 
     def _spectra(self, evidence: Evidence, likelihood: Likelihood) -> list[Array]:
-        model, data = _model_and_samples(evidence, self._limits)
+        model, data = model_and_samples(evidence, self._limits)
         drawn = parameter_draws(model, self.draws, evidence.seed, radius=self.radius)
         return [fisher_gram(one, data, likelihood=likelihood).significant() for one in drawn]
-
-
-def _likelihood(asked: Likelihood | None, evidence: Evidence) -> Likelihood | None:
-    """Return the likelihood to use; None where nothing says which."""
-    if asked is not None or evidence.loss is None:
-        return asked
-    return likelihood_of(evidence.loss)
-
-
-def _model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Samples]:
-    """Return the model and as many of the samples, drawn at random, as the limits allow."""
-    assert evidence.model is not None
-    assert evidence.data is not None
-    model, data = evidence.model, evidence.data
-    max_samples, max_rows, max_gigabytes = limits
-    with quiet(model), torch.no_grad():
-        outputs = forward(model, data.take([0]).inputs)
-    rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
-    n_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(n_parameters, 1))) / max(rows_each, 1)
-    count = max(1, min(max_samples, int(fitting)))
-    if len(data) > count:
-        generator = np.random.default_rng(evidence.seed)
-        rows = np.sort(generator.choice(len(data), count, replace=False))
-        data = data.take(torch.from_numpy(rows))
-    return model, data
-
-
-def _shared_gram(
-    evidence: Evidence, kind: str, likelihood: Likelihood, limits: Limits
-) -> FisherGram:
-    def compute() -> FisherGram:
-        model, data = _model_and_samples(evidence, limits)
-        return fisher_gram(model, data, kind=kind, likelihood=likelihood)
-
-    return evidence.shared(("fisher_gram", kind, likelihood, limits), compute)
-
-
-def _notes(gram: FisherGram, evidence: Evidence) -> list[str]:
-    assert evidence.data is not None
-    there = len(evidence.data)
-    drawn = f", drawn at random from {there}" if there > gram.n_samples else ""
-    return [
-        f"{gram.kind} Fisher: N = {gram.n_samples} inputs{drawn}; {gram.n_parameters} trainable "
-        f"parameters; route {gram.route}; eigenvalues below {gram.noise_floor:.1e} are rounding."
-    ]
 
 
 # --- Fisher information -------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -97,14 +96,9 @@ class Probe:
     def __enter__(self) -> Probe:
         return self.attach()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         self.detach()
-        if kind is None:
+        if error is None:
             self._warn_of_silence()
 
     def identify(self, ids: Array | None = None, labels: Array | None = None) -> None:

@@ -1,0 +1,69 @@
+"""The Gram matrix that the analyzers of one evidence share, from samples within bounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from geomprobe.evidence import Evidence, Samples, forward
+from geomprobe.hooks import quiet
+from geomprobe.information.fisher import fisher_gram
+from geomprobe.information.gram import FisherGram
+from geomprobe.information.likelihoods import Likelihood, likelihood_of
+
+Limits = tuple[int, int, float]  # most samples, rows, and gigabytes of rows
+
+NO_LOSS = (
+    "nothing says what the model's outputs mean: give the evidence the loss the model was trained "
+    "with, or the analyzer a likelihood such as geomprobe.information.Softmax()"
+)
+
+
+def likelihood_for(asked: Likelihood | None, evidence: Evidence) -> Likelihood | None:
+    """Return the likelihood to use; None where nothing says which."""
+    if asked is not None or evidence.loss is None:
+        return asked
+    return likelihood_of(evidence.loss)
+
+
+def model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Samples]:
+    """Return the model and as many of the samples, drawn at random, as the limits allow."""
+    assert evidence.model is not None
+    assert evidence.data is not None
+    model, data = evidence.model, evidence.data
+    max_samples, max_rows, max_gigabytes = limits
+    with quiet(model), torch.no_grad():
+        outputs = forward(model, data.take([0]).inputs)
+    rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
+    n_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(n_parameters, 1))) / max(rows_each, 1)
+    count = max(1, min(max_samples, int(fitting)))
+    if len(data) > count:
+        generator = np.random.default_rng(evidence.seed)
+        rows = np.sort(generator.choice(len(data), count, replace=False))
+        data = data.take(torch.from_numpy(rows))
+    return model, data
+
+
+def shared_gram(
+    evidence: Evidence, kind: str, likelihood: Likelihood, limits: Limits
+) -> FisherGram:
+    """Return the Gram matrix of the evidence, computed once for all analyzers that ask alike."""
+
+    def compute() -> FisherGram:
+        model, data = model_and_samples(evidence, limits)
+        return fisher_gram(model, data, kind=kind, likelihood=likelihood)
+
+    return evidence.shared(("fisher_gram", kind, likelihood, limits), compute)
+
+
+def provenance(gram: FisherGram, evidence: Evidence) -> list[str]:
+    """Return the note that says what a Gram matrix rests on."""
+    assert evidence.data is not None
+    there = len(evidence.data)
+    drawn = f", drawn at random from {there}" if there > gram.n_samples else ""
+    return [
+        f"{gram.kind} Fisher: N = {gram.n_samples} inputs{drawn}; {gram.n_parameters} trainable "
+        f"parameters; route {gram.route}; eigenvalues below {gram.noise_floor:.1e} are rounding."
+    ]
