@@ -10,7 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from geomprobe.evidence import Samples
+from geomprobe.evidence import Samples, leading_size
 
 _TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -47,6 +47,11 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
             raise ValueError(
                 f"a batch holds no samples: its inputs are {_shapes(samples.inputs)}; expected "
                 "tensors with the samples along the first axis"
+            )
+        if leading_size(samples.targets) not in (None, len(samples)):
+            raise ValueError(
+                f"a batch has {len(samples)} samples and {leading_size(samples.targets)} targets; "
+                "expected one target a sample"
             )
         ids = torch.arange(start, start + len(samples))
         start += len(samples)

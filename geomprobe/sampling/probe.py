@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -74,13 +75,14 @@ class Probe:
         pools = pool.values() if isinstance(pool, Mapping) else [pool]
         if unknown := [one for one in pools if one not in POOLS]:
             raise ValueError(f"pool must be one of {POOLS}, got {unknown[0]!r}")
+        if max_width is not None and (max_width < 4 or max_width % 4):
+            raise ValueError(f"max_width must be a positive multiple of 4, got {max_width}")
         self.model = unwrap(model)
         self.selection = select_layers(model, layers, exclude=exclude)
         self._points, self._pool, self._max_width = points, pool, max_width
         self._seed, self._strict = seed, strict
         self._tap = Tap(model, self.selection, self._listen, strict=strict)
-        self._ids: Array | None = None
-        self._labels: Array | None = None
+        self._identity = _Identity()
         self._layers: dict[str, _Layer] = {}
         self._unobservable: dict[str, str] = {}
 
@@ -106,8 +108,11 @@ class Probe:
 
         By default samples are numbered as they come and have no labels.
         """
-        self._ids = None if ids is None else np.asarray(ids, dtype=np.int64)
-        self._labels = None if labels is None else np.asarray(labels)
+        self._identity = _Identity(
+            self.samples_seen,
+            None if ids is None else np.asarray(ids, dtype=np.int64),
+            None if labels is None else np.asarray(labels),
+        )
 
     @property
     def samples_seen(self) -> int:
@@ -130,7 +135,7 @@ class Probe:
             module = selection.selected[name.partition("#")[0]]
             layer, reason = self._layers.get(name), reasons.get(name, "")
             if layer is None and not reason and seen:
-                reason = "never called by the model's forward"
+                reason = "never called; its parameters may be used by another module"
             rows.append(
                 {
                     "name": name,
@@ -154,21 +159,14 @@ class Probe:
             layer = self._layers.get(name)
             if layer is None:
                 layer = self._new_layer(rows.shape[1], tensor.dtype, pool)
-            ids = self._batch_ids(batch, len(rows) // positions)
-            layer.add(rows, positions, ids, self._labels, batch.training)
+            ids, labels = self._identity.of(batch, len(rows) // positions)
+            layer.add(rows, positions, ids, labels, batch.training)
             self._layers[name] = layer
         except Unobservable as reason:
             self._unobservable[name] = str(reason)
             self._layers.pop(name, None)
             message = f"layer {name!r} gives no cloud: {reason}"
             warnings.warn(message, SkippedLayerWarning, stacklevel=2)
-
-    def _batch_ids(self, batch: Batch, size: int) -> Array:
-        if self._ids is None:
-            return np.arange(batch.start, batch.start + size)
-        if len(self._ids) != size:
-            raise ValueError(f"{len(self._ids)} ids were given for a batch of {size} samples")
-        return self._ids
 
     def _new_layer(self, width: int, dtype: torch.dtype, pool: str) -> _Layer:
         kept = min(width, self._max_width or width)
@@ -182,17 +180,34 @@ class Probe:
 
     def _warn_of_silence(self) -> None:
         silent = [
-            row["name"]
+            f"{row['name']!r}: {row['reason']}"
             for row in self.manifest
             if row["status"] == "skipped" and row["name"] not in self._unobservable
         ]
-        if silent and self._tap.samples_seen:
-            warnings.warn(
-                f"layers {silent} were selected and never called: their parameters may be used "
-                "functionally, or by another module; they have no cloud",
-                SkippedLayerWarning,
-                stacklevel=3,
-            )
+        if silent and self.samples_seen:
+            message = f"selected layers that give no cloud: {'; '.join(silent)}"
+            warnings.warn(message, SkippedLayerWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """Ids and labels that were given for the batch that starts after so many samples."""
+
+    start: int = -1
+    ids: Array | None = None
+    labels: Array | None = None
+
+    def of(self, batch: Batch, size: int) -> tuple[Array, Array | None]:
+        """Return the ids and the labels of a batch of so many samples."""
+        if batch.start != self.start:
+            return np.arange(batch.start, batch.start + size), None
+        for name, given in (("ids", self.ids), ("labels", self.labels)):
+            if given is not None and given.shape != (size,):
+                raise ValueError(
+                    f"{name} of shape {given.shape} were given for a batch of {size} samples"
+                )
+        ids = np.arange(batch.start, batch.start + size) if self.ids is None else self.ids
+        return ids, self.labels
 
 
 class _Layer:

@@ -152,6 +152,8 @@ class Reservoir:
         transform : callable, optional
             Applied to the rows that enter, before they are kept.
         """
+        if self.choice.seen and (labels is None) != (self._labels is None):
+            raise ValueError("all batches must come with labels, or none of them")
         chosen, slots = self.choice.offer(ids, positions)
         if not len(chosen):
             return

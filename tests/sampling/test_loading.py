@@ -50,6 +50,8 @@ def test_batches_that_cannot_be_read_say_what_they_are():
         list(iterate_batches([(X, Y, Y)]))
     with pytest.raises(ValueError, match=r"holds no samples: its inputs are \['str'\]"):
         list(iterate_batches([("text", Y)]))
+    with pytest.raises(ValueError, match="5 samples and 3 targets"):
+        list(iterate_batches([(X, Y[:3])]))
     with pytest.raises(TypeError, match="got int"):
         list(iterate_batches(3))
 

@@ -48,6 +48,20 @@ def test_ids_and_labels_can_be_given():
     assert cloud.labels.tolist() == [0, 1]
 
 
+def test_ids_and_labels_are_those_of_one_batch_and_all_batches_have_labels_or_none():
+    model = mlp()
+    with gp.Probe(model, layers="2") as probe:
+        probe.identify(ids=[70, 30])
+        model(torch.zeros(2, 3))
+        model(torch.zeros(2, 3))
+    assert probe.clouds["2"].sample_ids.tolist() == [2, 3, 30, 70]
+    with gp.Probe(model, layers="2", strict=True) as probe:
+        probe.identify(labels=[0, 1])
+        model(torch.zeros(2, 3))
+        with pytest.raises(ValueError, match="with labels, or none"):
+            model(torch.zeros(2, 3))
+
+
 def test_wide_layers_are_projected_and_say_so():
     model = nn.Sequential(nn.Linear(3, 500))
     with gp.Probe(model, layers="0", max_width=64) as probe:
@@ -127,7 +141,7 @@ def test_any_model_or_a_reason():
     rows = {row["name"]: row for row in probe.manifest}
     assert rows["argmax"]["reason"] == "no dense floating-point tensor in the output, only int64"
     assert "width changed from 4 to 5" in rows["grow"]["reason"]
-    assert rows["unused"]["reason"] == "never called by the model's forward"
+    assert rows["unused"]["reason"].startswith("never called")
     assert all(rows[n]["status"] == "skipped" for n in ("argmax", "grow", "unused"))
     assert rows["wrap"]["status"] == "observed"
     assert len(caught) == 3
@@ -136,7 +150,7 @@ def test_any_model_or_a_reason():
 def test_out_proj_of_attention_is_used_functionally_and_listed():
     model = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True))
     probe = gp.Probe(model, layers=["*out_proj", "0.linear1"])
-    with pytest.warns(SkippedLayerWarning, match=r"0\.self_attn\.out_proj.*never called"), probe:
+    with pytest.warns(SkippedLayerWarning, match=r"out_proj.*never called.*another module"), probe:
         model(torch.randn(2, 5, 8))
     assert list(probe.clouds) == ["0.linear1"]
 
@@ -163,11 +177,13 @@ def test_ids_of_the_wrong_length_detach_the_probe_and_strict_raises():
     model = mlp()
     with gp.Probe(model, layers="2") as probe:
         probe.identify(ids=[1, 2, 3])
-        with pytest.warns(DetachedProbeWarning, match="3 ids were given for a batch of 2"):
+        with pytest.warns(
+            DetachedProbeWarning, match=r"ids of shape \(3,\) were given for a batch of 2"
+        ):
             model(torch.zeros(2, 3))
     with gp.Probe(model, layers="2", strict=True) as probe:
         probe.identify(ids=[1, 2, 3])
-        with pytest.raises(ValueError, match="3 ids were given for a batch of 2"):
+        with pytest.raises(ValueError, match=r"ids of shape \(3,\) were given for a batch of 2"):
             model(torch.zeros(2, 3))
 
 
@@ -177,6 +193,8 @@ def test_bad_parameters_are_refused_before_any_hook():
         gp.Probe(model, points=0)
     with pytest.raises(ValueError, match=r"pool must be one of .* got 'max'"):
         gp.Probe(model, pool="max")
+    with pytest.raises(ValueError, match="max_width must be a positive multiple of 4, got 6"):
+        gp.Probe(model, max_width=6)
     with pytest.raises(LayerSelectionError, match="no layer matches 'fc'"):
         gp.Probe(model, layers="fc")
     assert not model[0]._forward_hooks
