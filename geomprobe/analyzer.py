@@ -65,12 +65,33 @@ def load_analyzer(name: str, **parameters: Any) -> Analyzer:
 
 
 def resolve_analyzers(spec: str | Analyzer | Iterable[str | Analyzer] | None) -> list[Analyzer]:
-    """Turn names and instances into analyzers; ``None`` stands for all that are registered."""
+    """Turn names and instances into analyzers.
+
+    ``None`` stands for all that are registered; one of them that does not load is not asked for by
+    anybody, and becomes an analyzer that fails with the reason.
+    """
     if spec is None:
-        spec = list(registered_analyzers())
+        return [_loaded_or_failing(name) for name in registered_analyzers()]
     if isinstance(spec, str) or not isinstance(spec, Iterable):
         spec = [spec]
     return [load_analyzer(one) if isinstance(one, str) else _checked(one) for one in spec]
+
+
+def _loaded_or_failing(registered: str) -> Analyzer:
+    try:
+        return load_analyzer(registered)
+    except Exception as error:
+        reason = error
+
+    class Unloadable:
+        name: ClassVar[str] = registered
+        needs: ClassVar[frozenset[str]] = frozenset()
+        readings: ClassVar[Mapping[str, str]] = {}
+
+        def __call__(self, evidence: Evidence) -> Iterable[Finding]:
+            raise reason
+
+    return Unloadable()
 
 
 def _checked(candidate: Any) -> Analyzer:

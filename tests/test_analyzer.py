@@ -1,5 +1,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from geomprobe import (
     load_analyzer,
     registered_analyzers,
 )
-from geomprobe.analyzer import resolve_analyzers
+from geomprobe.analyzer import ENTRY_POINTS, resolve_analyzers
 from geomprobe.exceptions import FailedAnalysisWarning
 
 EVIDENCE = Evidence(CloudSet([PointCloud(np.zeros((5, 2)), layer="a")]))
@@ -169,3 +170,20 @@ def test_no_evidence_at_all_fails_every_analyzer_that_needs_some():
     findings = list(analyze(Evidence()))
     assert [finding.analyzer for finding in findings] == list(registered_analyzers())
     assert all("which the evidence does not hold" in finding.failed for finding in findings)
+
+
+def test_a_registered_analyzer_that_does_not_load_fails_alone(monkeypatch):
+    points = [
+        EntryPoint("absent", "no_such_module:Absent", ENTRY_POINTS),
+        EntryPoint(
+            "persistent_homology", "geomprobe.topology.analyzers:PersistentHomology", ENTRY_POINTS
+        ),
+    ]
+    monkeypatch.setattr("geomprobe.analyzer.entry_points", lambda group: points)
+    with pytest.warns(FailedAnalysisWarning, match="absent failed: ModuleNotFoundError"):
+        absent, present = analyze(EVIDENCE)
+    assert absent.analyzer == "absent"
+    assert "no_such_module" in absent.failed
+    assert present.failed is None
+    with pytest.raises(ModuleNotFoundError):
+        load_analyzer("absent")

@@ -44,7 +44,7 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     ``transform`` takes an array of shape (n_samples, ...), as the model does, and returns one of
-    shape (n_samples, n_features_out_) in float32. Floating-point input is cast to the model's
+    shape (n_samples, ``n_features_out_``) in float32. Floating-point input is cast to the model's
     dtype. ``clone`` copies the model.
     """
 

@@ -29,7 +29,7 @@ class PersistenceEntropy(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Notes
     -----
     ``X`` is a list of :class:`~geomprobe.topology.Diagrams`, or giotto-tda's array of shape
-    (n_diagrams, n_points, 3). The result has shape (n_diagrams, n_dimensions_).
+    (n_diagrams, n_points, 3). The result has shape (n_diagrams, ``n_dimensions_``).
     """
 
     def __init__(self, *, fill_value: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class PersistenceEntropy(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, X: Any) -> Array:
-        """Return the entropy of each diagram in each dimension, of shape (n, n_dimensions_)."""
+        """Return the entropy of each diagram in each dimension, of shape (n, ``n_dimensions_``)."""
         check_is_fitted(self)
         diagrams = _diagrams(X)
         if (most := max(len(one) for one in diagrams)) > self.n_dimensions_:
