@@ -1,4 +1,9 @@
+import sys
+from pathlib import Path
+
 import geomprobe
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "geomprobe"
 author = "The geomprobe developers"
@@ -9,11 +14,11 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "mathml",
     "numpydoc",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext"]
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 
@@ -26,4 +31,5 @@ numpydoc_show_class_members = False
 numpydoc_validation_checks = {"GL06", "GL07", "PR02", "PR10", "SS01"}
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = "geomprobe"
