@@ -58,7 +58,7 @@ def load_analyzer(name: str, **parameters: Any) -> Analyzer:
     """
     registered = registered_analyzers()
     if name not in registered:
-        near = get_close_matches(name, registered, n=1)
+        near = get_close_matches(name, registered, n=1, cutoff=0.4)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"no analyzer {name!r}; registered are {sorted(registered)}.{hint}")
     return _checked(registered[name].load()(**parameters))
@@ -129,30 +129,38 @@ def analyze(
     analyzers : names or instances, optional
         Default: every registered analyzer.
     strict : bool
-        Raise what an analyzer raises. Otherwise it becomes a failed finding and a
-        :class:`~geomprobe.exceptions.FailedAnalysisWarning`, and the next analyzer runs.
+        Raise what an analyzer raises. Otherwise it becomes a failed finding, and the next
+        analyzer runs.
 
     Yields
     ------
     Finding
         With ``seconds`` filled in. An analyzer whose needs the evidence cannot serve yields one
-        failed finding that names what is missing.
+        failed finding that names what is missing. With every failed finding comes a
+        :class:`~geomprobe.exceptions.FailedAnalysisWarning`.
     """
     for analyzer in resolve_analyzers(analyzers):
-        missing = sorted(analyzer.needs - evidence.available)
-        if missing:
-            reason = f"needs {', '.join(missing)}, which the evidence does not hold"
-            yield Finding(analyzer.name, "model", failed=reason)
-            continue
-        started = time.perf_counter()
-        try:
-            for finding in analyzer(evidence):
-                yield replace(finding, seconds=time.perf_counter() - started)
-                started = time.perf_counter()
-        except Exception as error:
-            if strict:
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            warnings.warn(f"{analyzer.name} failed: {reason}", FailedAnalysisWarning, stacklevel=2)
-            seconds = time.perf_counter() - started
-            yield Finding(analyzer.name, "model", failed=reason, seconds=seconds)
+        for finding in _findings(analyzer, evidence, strict):
+            if finding.failed is not None:
+                about = f"{finding.analyzer} of {finding.subject} failed: {finding.failed}"
+                warnings.warn(about, FailedAnalysisWarning, stacklevel=2)
+            yield finding
+
+
+def _findings(analyzer: Analyzer, evidence: Evidence, strict: bool) -> Iterator[Finding]:
+    missing = sorted(analyzer.needs - evidence.available)
+    if missing:
+        reason = f"needs {', '.join(missing)}, which the evidence does not hold"
+        yield Finding(analyzer.name, "model", failed=reason)
+        return
+    started = time.perf_counter()
+    try:
+        for finding in analyzer(evidence):
+            yield replace(finding, seconds=time.perf_counter() - started)
+            started = time.perf_counter()
+    except Exception as error:
+        if strict:
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        seconds = time.perf_counter() - started
+        yield Finding(analyzer.name, "model", failed=reason, seconds=seconds)

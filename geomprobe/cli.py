@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,10 +57,28 @@ def load_object(spec: str) -> Any:
 
 
 def _made_by(spec: str) -> Any:
+    from torch import nn
+
     made: Callable[[], Any] = load_object(spec)
-    if not callable(made):
-        raise ValueError(f"{spec!r} is a {type(made).__name__}, expected a callable")
-    return made()
+    if not callable(made) or isinstance(made, nn.Module):
+        raise ValueError(
+            f"{spec!r} is a {type(made).__name__}, expected a callable without arguments that "
+            "returns it, such as a function"
+        )
+    try:
+        return made()
+    except Exception as error:
+        raise ValueError(f"{spec!r} raised {type(error).__name__}: {error}") from error
+
+
+def _loss(spec: str) -> Any:
+    from torch.nn import functional
+
+    if spec in _LOSSES:
+        return getattr(functional, spec)
+    if ":" not in spec:
+        raise ValueError(f"loss must be one of {', '.join(_LOSSES)}, or MODULE:NAME, got {spec!r}")
+    return load_object(spec)
 
 
 @app.command()
@@ -85,7 +105,7 @@ def audit(
     ] = None,
     analyzers: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
     points: Annotated[int, typer.Option(help="Points a layer keeps.")] = 1000,
-    samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 128,
+    samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 64,
     n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
     seed: int = 0,
 ) -> None:
@@ -93,30 +113,38 @@ def audit(
 
     Importing MODULE runs its code, so name only modules that you trust.
     """
-    from torch.nn import functional
-
     from geomprobe.auditing import audit as run
     from geomprobe.auditing import load_weights
 
     built = _made_by(model)
     if weights is not None:
         load_weights(built, weights)
+    else:
+        typer.echo(f"no --weights: auditing the model as {model} builds it", err=True)
     report = run(
         built,
         _made_by(data),
-        loss=getattr(functional, loss) if loss in _LOSSES else load_object(loss),
+        loss=_loss(loss),
         layers=layers or "auto",
-        analyzers=analyzers.split(",") if analyzers else None,
+        analyzers=[name.strip() for name in analyzers.split(",")] if analyzers else None,
         points=points,
         samples=samples,
         n_train=n_train,
         seed=seed,
         progress=sys.stderr.isatty(),
     )
-    report.to_json(output / "report.json")
-    report.to_html(output / "report.html")
+    source = {
+        "factory": model,
+        "weights": None if weights is None else str(weights),
+        "sha256": None if weights is None else sha256(weights.read_bytes()).hexdigest(),
+        "data": data,
+    }
+    report = replace(report, facts={**report.facts, **source})
+    # What is finished never replaces a complete report.
+    stem = "report.partial" if report.facts["interrupted"] else "report"
+    written = [report.to_json(output / f"{stem}.json"), report.to_html(output / f"{stem}.html")]
     typer.echo(report.summary())
-    typer.echo(f"\n{output / 'report.html'}\n{output / 'report.json'}")
+    typer.echo("\n" + "\n".join(map(str, written)))
     raise typer.Exit(PARTIAL if report.partial else COMPLETE)
 
 
@@ -132,7 +160,7 @@ def compare(
     reports = [
         AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
     ]
-    typer.echo(run(*reports).summary())
+    typer.echo(run(*reports, names=(str(a), str(b))).summary())
 
 
 @app.command()

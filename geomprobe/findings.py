@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from geomprobe.exceptions import FileFormatError
 from geomprobe.storage import (
     Array,
@@ -108,6 +110,16 @@ class Finding(ByValue):
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     failed: str | None = None
+
+    def __post_init__(self) -> None:
+        for kind, named in ((Estimate, self.scalars), (np.ndarray, self.arrays)):
+            for name, value in named.items():
+                if not isinstance(value, kind):
+                    raise TypeError(
+                        f"{name!r} of a finding of {self.analyzer!r} must be a {kind.__name__}, "
+                        f"got {type(value).__name__}; scalars are Estimate(value, stderr, n=, "
+                        "method=) or Estimate(value, exact=True), arrays are numpy arrays"
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding in JSON types; :meth:`from_dict` gives it back."""

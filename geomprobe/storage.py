@@ -170,7 +170,7 @@ def require_safetensors(path: PathLike) -> None:
             f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. "
             "Convert it where you trust it:\n"
             "    import torch, safetensors.torch\n"
-            '    state = torch.load("weights.pt", weights_only=True, map_location="cpu")\n'
+            f'    state = torch.load("{path}", weights_only=True, map_location="cpu")\n'
             '    safetensors.torch.save_file(state, "weights.safetensors")'
         )
     raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")

@@ -136,7 +136,8 @@ def test_findings_come_one_by_one():
 
 
 def test_missing_needs_make_one_failed_finding_that_names_them_and_the_next_analyzer_runs():
-    failed, done = analyze(EVIDENCE, [NeedsPath(), Count()])
+    with pytest.warns(FailedAnalysisWarning, match="needs_path of model failed: needs data"):
+        failed, done = analyze(EVIDENCE, [NeedsPath(), Count()])
     assert (failed.analyzer, failed.subject) == ("needs_path", "model")
     assert failed.failed == "needs data, trajectory, which the evidence does not hold"
     assert done.failed is None
@@ -144,7 +145,9 @@ def test_missing_needs_make_one_failed_finding_that_names_them_and_the_next_anal
 
 @pytest.mark.parametrize("error", [ValueError("bad data"), MemoryError("out of memory")])
 def test_a_failure_keeps_what_came_before_warns_and_goes_on(error):
-    with pytest.warns(FailedAnalysisWarning, match=f"count failed: {type(error).__name__}: "):
+    with pytest.warns(
+        FailedAnalysisWarning, match=f"count of model failed: {type(error).__name__}: "
+    ):
         first, failed, after = analyze(EVIDENCE, [Count(error), Count()])
     assert first.scalars["points"].value == 5
     assert failed.failed == f"{type(error).__name__}: {error}"
@@ -167,7 +170,8 @@ def test_an_interrupt_is_never_swallowed():
 
 
 def test_no_evidence_at_all_fails_every_analyzer_that_needs_some():
-    findings = list(analyze(Evidence()))
+    with pytest.warns(FailedAnalysisWarning):
+        findings = list(analyze(Evidence()))
     assert [finding.analyzer for finding in findings] == list(registered_analyzers())
     assert all("which the evidence does not hold" in finding.failed for finding in findings)
 
@@ -180,7 +184,7 @@ def test_a_registered_analyzer_that_does_not_load_fails_alone(monkeypatch):
         ),
     ]
     monkeypatch.setattr("geomprobe.analyzer.entry_points", lambda group: points)
-    with pytest.warns(FailedAnalysisWarning, match="absent failed: ModuleNotFoundError"):
+    with pytest.warns(FailedAnalysisWarning, match="absent of model failed: ModuleNotFoundError"):
         absent, present = analyze(EVIDENCE)
     assert absent.analyzer == "absent"
     assert "no_such_module" in absent.failed

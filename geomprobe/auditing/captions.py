@@ -16,13 +16,13 @@ def subscript(dimension: int) -> str:
 
 
 def diagram(dimension: int, bars: Array, drawn: int) -> str:
-    """Say how many bars of a dimension there are and are drawn, and which is the longest."""
+    """Say how many bars of a dimension are drawn, and which is the longest."""
     name = f"H{subscript(dimension)}"
     if not len(bars):
         return f"{name}: no bars."
-    words = f"{name}: {counted(len(bars), 'bar')}"
+    words = f"{name}: {counted(drawn, 'bar')} drawn"
     if drawn < len(bars):
-        words += f", the {drawn:,} most persistent drawn"
+        words += f", the most persistent of {len(bars):,}"
     finite = bars[np.isfinite(bars[:, 1])]
     if len(finite):
         birth, death = finite[np.argmax(finite[:, 1] - finite[:, 0])]

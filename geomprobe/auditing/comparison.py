@@ -179,7 +179,7 @@ def compare(a: AuditReport, b: AuditReport, *, names: tuple[str, str] = ("a", "b
     facts = {
         name: (a.facts.get(name), b.facts.get(name))
         for name in dict.fromkeys([*a.facts, *b.facts])
-        if a.facts.get(name) != b.facts.get(name)
+        if name != "seconds" and a.facts.get(name) != b.facts.get(name)
     }
     return Comparison(
         differences=tuple(sorted(pairs, key=_by_z)),

@@ -13,7 +13,7 @@ from geomprobe.auditing.notation import counted, one_line
 from geomprobe.findings import Estimate, Finding
 from geomprobe.storage import Array
 
-MAX_BARS = 500  # of one dimension of one diagram
+MAX_BARS = 400  # of one dimension of one diagram
 MAX_RANKS = 300  # of one spectrum
 PROFILES_PER_FIGURE = 4
 WIDE = 20.0

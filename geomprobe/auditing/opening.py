@@ -61,12 +61,24 @@ def most_persistent_loop(findings: tuple[Finding, ...]) -> Sentence | None:
     if not known:
         return None
     best = max(known, key=lambda index: ratios[index].value)
+    close = [
+        findings[index].subject
+        for index in known
+        if index != best and _within_two_errors(ratios[index], ratios[best])
+    ]
+    rivals = f", which does not tell it apart from layer {', '.join(close)}" if close else ""
     return Sentence(
         "The most persistent loop is in layer ",
         findings[best].subject,
-        f": it dies at {_with_error(ratios[best])} times the scale of its birth.",
+        f": it dies at {_with_error(ratios[best])} times the scale of its birth{rivals}.",
         anchor(best, "persistence") if diagrams(findings[best]) else anchor(best),
     )
+
+
+def _within_two_errors(a: Estimate, b: Estimate) -> bool:
+    """Whether two numbers differ by at most two standard errors of their difference."""
+    error = math.hypot(*(0.0 if math.isnan(e.stderr) else e.stderr for e in (a, b)))
+    return abs(a.value - b.value) <= 2 * error
 
 
 def spectrum_concentration(findings: tuple[Finding, ...]) -> Sentence | None:

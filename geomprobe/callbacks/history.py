@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from geomprobe.findings import Finding
+from geomprobe.findings import Estimate, Finding
 from geomprobe.storage import PathLike, read_json, write_json
 
 if TYPE_CHECKING:
@@ -69,10 +69,17 @@ class History(Sequence[Record]):
         self._records.append(record)
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield one row a number: step, epoch, loss, metric, value, stderr, n, exact, note."""
+        """Yield one row a number: step, epoch, loss, metric, value, stderr, n, exact, note.
+
+        A finding that failed has a row whose metric ends in ``failed``: NaN, with the reason as its
+        note.
+        """
         for record in self._records:
             for finding in record.findings:
-                for stat, estimate in finding.scalars.items():
+                scalars = dict(finding.scalars)
+                if finding.failed is not None:
+                    scalars["failed"] = Estimate.undefined(finding.failed)
+                for stat, estimate in scalars.items():
                     yield {
                         "step": record.step,
                         "epoch": record.epoch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import nn
@@ -13,13 +13,13 @@ from torch import nn
 from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
 from geomprobe.callbacks.history import History, Record
 from geomprobe.clouds import Trajectory
-from geomprobe.evidence import Loss, Samples
-from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.evidence import Loss
+from geomprobe.exceptions import DetachedProbeWarning, GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers
 from geomprobe.sampling.collect import collect
-from geomprobe.sampling.loading import as_samples
+from geomprobe.sampling.loading import iterate_batches
 from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.trajectory import TrajectoryRecorder
 
@@ -42,8 +42,10 @@ class Monitor:
     model : torch.nn.Module
         The model in training.
     probe_data
-        Fixed samples for every observation: ``inputs`` or ``(inputs, targets)``, tensors or arrays.
-        They go through the model in a pass of its own, in evaluation mode and without gradients.
+        Fixed samples for every observation: a tuple ``(inputs, targets)`` of tensors or arrays, or
+        anything else of :func:`~geomprobe.sampling.iterate_batches` that can be read again, such
+        as a loader. They go through the model in passes of their own, in evaluation mode and
+        without gradients.
     every : str
         ``"N steps"`` or ``"N epochs"``.
     steps_per_epoch : int, optional
@@ -103,9 +105,7 @@ class Monitor:
             raise ValueError(f"budget must be a share of wall time in (0, 1] or None, got {budget}")
         if steps_per_epoch is not None and steps_per_epoch < 1:
             raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
-        self._data: Samples = as_samples(probe_data)
-        if not len(self._data):
-            raise ValueError("probe_data hold no samples; give inputs or (inputs, targets)")
+        self._data = _read_again(probe_data)
         with streams_kept():
             self._analyzers = resolve_analyzers(analyzers)
         self._probing: dict[str, Any] = {"points": points, "pool": pool}
@@ -194,6 +194,13 @@ class Monitor:
         """Make an observation that is still due, budget or not; a second call changes nothing."""
         if self._due:
             self.observe()
+        if self._steps and not self.history:
+            warnings.warn(
+                f"no observation was made in {self._steps} steps: give steps_per_epoch, call "
+                "epoch_end() after each epoch, or observe by steps, every='10 steps'",
+                GeomprobeWarning,
+                stacklevel=2,
+            )
 
     def __enter__(self) -> Monitor:
         return self
@@ -214,8 +221,20 @@ class Monitor:
             self.observe()
 
 
+def _read_again(data: Any) -> Any:
+    """Return data of which every observation can read the same batches; refuse what ends."""
+    if isinstance(data, Iterator):
+        raise ValueError(
+            "probe_data can be read only once; give tensors, a dataset, or a loader itself rather "
+            "than an iterator over it"
+        )
+    with streams_kept():
+        next(iter(iterate_batches(data)))
+    return data
+
+
 def _parse_cadence(every: str) -> tuple[int, str]:
-    match = re.fullmatch(r"\s*([1-9]\d*)\s*(step|epoch)s?\s*", every)
+    match = re.fullmatch(r"\s*([1-9]\d*)\s*(step|epoch)s?\s*", str(every))
     if match is None:
         raise ValueError(f"every must read like '5 steps' or '1 epoch', got {every!r}")
     return int(match[1]), match[2]

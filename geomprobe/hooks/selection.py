@@ -58,7 +58,12 @@ def unwrap(model: nn.Module) -> nn.Module:
         Not a module, or one whose layers never call Python hooks.
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        got = (
+            f"the class {model.__name__}: give an instance"
+            if isinstance(model, type)
+            else (type(model).__name__)
+        )
+        raise TypeError(f"model must be a torch.nn.Module, got {got}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
             "a ScriptModule does not call the hooks of its layers; pass the eager model it was "
@@ -155,7 +160,7 @@ def _matches(
 ) -> set[str]:
     if isinstance(pattern, str):
         if pattern.startswith("re:"):
-            expression = re.compile(pattern[3:])
+            expression = _compiled(pattern)
             found = {n for n in names if any(expression.search(a) for a in (n, *aliases[n]))}
         else:
             found = {n for n in names if any(_globs(a, pattern) for a in (n, *aliases[n]))}
@@ -173,6 +178,13 @@ def _matches(
     if not found:
         raise LayerSelectionError(_nothing_matches(pattern, list(names)))
     return found
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern[3:])
+    except re.error as error:
+        raise LayerSelectionError(f"{pattern!r} is no regular expression: {error}") from error
 
 
 def _globs(name: str, pattern: str) -> bool:

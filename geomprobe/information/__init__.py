@@ -1,5 +1,6 @@
 """Information geometry: Fisher information, its spectrum, and effective dimension."""
 
+from geomprobe.information.analyzers import EffectiveDimension, FisherInformation
 from geomprobe.information.effective_dimension import (
     effective_dimension,
     global_effective_dimension,
@@ -20,7 +21,9 @@ from geomprobe.information.spectra import participation_ratio, stable_rank
 
 __all__ = [
     "Bernoulli",
+    "EffectiveDimension",
     "FisherGram",
+    "FisherInformation",
     "Gaussian",
     "Likelihood",
     "Softmax",

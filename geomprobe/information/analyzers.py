@@ -33,6 +33,7 @@ from geomprobe.storage import Array
 
 _LONGEST_SPECTRUM = 1024
 _CURVE_POINTS = 49
+_EMPIRICAL = ("trace", "largest_eigenvalue")
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class FisherInformation:
 
     Parameters
     ----------
-    max_samples : int
-        Of more samples, this many are drawn at random.
+    max_samples : int, optional
+        Of more samples, this many are drawn at random; by default all that the evidence holds.
     kinds : tuple of {"true", "empirical"}
         Which of the two to compute. Without targets the empirical one is left out with a note.
     likelihood : Likelihood, optional
@@ -52,7 +53,7 @@ class FisherInformation:
         more than so many, or take more memory. A note says so.
     """
 
-    max_samples: int = 64
+    max_samples: int | None = None
     kinds: tuple[str, ...] = KINDS
     likelihood: Likelihood | None = None
     max_rows: int = 2048
@@ -91,7 +92,8 @@ class FisherInformation:
     }
 
     def __post_init__(self) -> None:
-        _require_at_least(self.max_samples, 1, "max_samples")
+        if self.max_samples is not None:
+            _require_at_least(self.max_samples, 1, "max_samples")
         if not self.kinds or not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds must be some of {KINDS}, got {self.kinds!r}")
 
@@ -117,10 +119,11 @@ class FisherInformation:
                 if not scalars:
                     raise
                 notes.append(f"The empirical Fisher is left out: {error}.")
+                for name in _EMPIRICAL:
+                    scalars[f"empirical_{name}"] = Estimate.undefined(str(error))
             else:
                 numbers, spectrum = _summary(gram, evidence.seed)
-                kept = ("trace", "largest_eigenvalue")
-                scalars |= {f"empirical_{name}": numbers[name] for name in kept}
+                scalars |= {f"empirical_{name}": numbers[name] for name in _EMPIRICAL}
                 arrays["empirical_spectrum"] = spectrum
                 notes += provenance(gram, evidence)
                 notes.append(
@@ -141,8 +144,8 @@ class EffectiveDimension:
 
     Parameters
     ----------
-    max_samples : int
-        Of more samples, this many are drawn at random.
+    max_samples : int, optional
+        Of more samples, this many are drawn at random; by default all that the evidence holds.
     gamma : float
         Constant of the resolution, in (0, 1].
     n : int, optional
@@ -158,7 +161,7 @@ class EffectiveDimension:
         As for :class:`FisherInformation`.
     """
 
-    max_samples: int = 64
+    max_samples: int | None = None
     gamma: float = 1.0
     n: int | None = None
     draws: int = 4
@@ -186,7 +189,8 @@ class EffectiveDimension:
     }
 
     def __post_init__(self) -> None:
-        _require_at_least(self.max_samples, 1, "max_samples")
+        if self.max_samples is not None:
+            _require_at_least(self.max_samples, 1, "max_samples")
         _require_at_least(self.draws, 0, "draws")
         if self.n is not None:
             _require_at_least(self.n, 2, "n")
@@ -218,6 +222,8 @@ class EffectiveDimension:
         arrays = {"n": grid, "local_curve": curve[0][:-1], "local_curve_stderr": curve[1][:-1]}
         method = "ln det(I + kappa F) / ln kappa at the present parameters; delete-half jackknife"
         local = _last(curve, gram.n_samples, method, invalid)
+        if self.n is None and evidence.n_train is None and not invalid:
+            local = replace(local, note=f"at n = {n}, {origin}")
         scalars = {"local": local, "local_normalized": _divided(local, gram.n_parameters)}
         if self.draws:
             method = f"{self.draws} draws {self._origin_of_draws()}; jackknife over draws"
@@ -242,7 +248,7 @@ class EffectiveDimension:
         if evidence.n_train is not None:
             return evidence.n_train, "training samples"
         assert evidence.data is not None
-        return len(evidence.data), "samples in the data: the number of training samples is unknown"
+        return len(evidence.data), "the samples kept: give n_train, the number of training samples"
 
     def _origin_of_draws(self) -> str:
         if self.radius is None:

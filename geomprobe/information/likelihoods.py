@@ -187,11 +187,19 @@ def likelihood_of(loss: Any) -> Likelihood:
     for known, likelihood in _LIKELIHOOD_OF:
         if (type(function) if isinstance(known, type) else function) is known:
             return likelihood
+    known_losses = (
+        "cross_entropy, nll_loss, mse_loss and binary_cross_entropy_with_logits of "
+        "torch.nn.functional, or an instance of the module of one of them"
+    )
+    if not callable(loss) or isinstance(loss, type):
+        raise ValueError(
+            f"loss must be a function or an instance, got {loss!r}; known are {known_losses}"
+        )
     name = getattr(loss, "__name__", None) or type(loss).__name__
     raise ValueError(
-        f"the loss {name!r} does not say what the outputs mean. Pass likelihood=Softmax(), "
-        "Gaussian(variance) or Bernoulli() from geomprobe.information, or a loss among "
-        "cross_entropy, nll_loss, mse_loss and binary_cross_entropy_with_logits (or their modules)"
+        f"the loss {name!r} does not say what the outputs mean; known are {known_losses}. For "
+        "another loss give the analyzers a likelihood, for example "
+        "analyzers=[FisherInformation(likelihood=Softmax())], both from geomprobe.information"
     )
 
 

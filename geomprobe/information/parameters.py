@@ -113,5 +113,6 @@ def _require_resets(model: nn.Module) -> None:
         raise ValueError(
             "parameters cannot be drawn from the initialisation: no reset_parameters() in "
             f"{', '.join(without)}, which own trainable parameters. Write that method, or give a "
-            "radius to draw from a ball around the present parameters"
+            "radius to draw from a ball around the present parameters: "
+            "EffectiveDimension(radius=...)"
         )

@@ -12,11 +12,12 @@ from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.likelihoods import Likelihood, likelihood_of
 
-Limits = tuple[int, int, float]  # most samples, rows, and gigabytes of rows
+Limits = tuple[int | None, int, float]  # most samples, rows, and gigabytes of rows
 
 NO_LOSS = (
-    "nothing says what the model's outputs mean: give the evidence the loss the model was trained "
-    "with, or the analyzer a likelihood such as geomprobe.information.Softmax()"
+    "nothing says what the model's outputs mean: pass loss=, the loss the model was trained with "
+    "(for example torch.nn.functional.cross_entropy), or give the analyzer a likelihood: "
+    "FisherInformation(likelihood=Softmax()), both from geomprobe.information"
 )
 
 
@@ -38,7 +39,7 @@ def model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Sa
     rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
     n_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(n_parameters, 1))) / max(rows_each, 1)
-    count = max(1, min(max_samples, int(fitting)))
+    count = max(1, min(max_samples or len(data), int(fitting)))
     if len(data) > count:
         generator = np.random.default_rng(evidence.seed)
         rows = np.sort(generator.choice(len(data), count, replace=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch.utils import _pytree as pytree
 from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Evidence, Loss, Samples, forward
 from geomprobe.hooks.quiet import quiet
-from geomprobe.sampling.loading import iterate_batches, number_of_batches
+from geomprobe.sampling.loading import iterate_batches, number_of_batches, shapes
 from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.reservoir import TreeReservoir
 
@@ -20,7 +21,7 @@ def collect(
     data: Any,
     *,
     loss: Loss | None = None,
-    samples: int = 128,
+    samples: int = 64,
     n_train: int | None = None,
     trajectory: Trajectory | None = None,
     step: int | None = None,
@@ -34,7 +35,8 @@ def collect(
     probe : Probe
         What to observe; its clouds become part of the evidence.
     data
-        See :func:`~geomprobe.sampling.iterate_batches`. Moved to the model's device.
+        See :func:`~geomprobe.sampling.iterate_batches`. Moved to the model's device; inputs in
+        float64 are cast to float32 unless the model has parameters in float64.
     loss, n_train, trajectory, step, seed
         Passed on; see :class:`~geomprobe.Evidence`.
     samples : int
@@ -46,6 +48,11 @@ def collect(
     Returns
     -------
     Evidence
+
+    Raises
+    ------
+    ValueError
+        The data cannot be read, or the model raised on them.
 
     Notes
     -----
@@ -63,9 +70,9 @@ def collect(
         for batch in batches:
             assert batch.ids is not None
             probe.identify(batch.ids.numpy(), _labels(batch.targets))
-            on_device = batch.to(_device(probe.model))
-            forward(probe.model, on_device.inputs)
-            kept.add(batch, batch.ids.numpy())
+            samples_run = _in_model_precision(batch, probe.model)
+            _run(probe.model, samples_run)
+            kept.add(samples_run, batch.ids.numpy())
     return Evidence(
         clouds=probe.clouds,
         trajectory=trajectory,
@@ -81,6 +88,26 @@ def collect(
 def _device(model: torch.nn.Module) -> torch.device:
     tensors = [*model.parameters(), *model.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _in_model_precision(batch: Samples, model: torch.nn.Module) -> Samples:
+    if any(parameter.dtype == torch.float64 for parameter in model.parameters()):
+        return batch
+
+    def cast(leaf: Any) -> Any:
+        is_double = isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64
+        return leaf.float() if is_double else leaf
+
+    return replace(batch, inputs=pytree.tree_map(cast, batch.inputs))
+
+
+def _run(model: torch.nn.Module, batch: Samples) -> None:
+    try:
+        forward(model, batch.to(_device(model)).inputs)
+    except Exception as error:
+        raise ValueError(
+            f"the model raised {type(error).__name__} on a batch of {shapes(batch.inputs)}: {error}"
+        ) from error
 
 
 def _labels(targets: Any) -> Any:

@@ -45,7 +45,7 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
         samples = as_samples(batch)
         if not len(samples):
             raise ValueError(
-                f"a batch holds no samples: its inputs are {_shapes(samples.inputs)}; expected "
+                f"a batch holds no samples: its inputs are {shapes(samples.inputs)}; expected "
                 "tensors with the samples along the first axis"
             )
         if leading_size(samples.targets) not in (None, len(samples)):
@@ -65,6 +65,11 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
         return data.batches(batch_size)
     if isinstance(data, torch.Tensor | np.ndarray):
         return Samples(_tensors(data)).batches(batch_size)
+    if _looks_like_a_pair(data):
+        raise ValueError(
+            "a list is read as a list of batches, and these two tensors look like inputs and "
+            "targets; give a tuple (inputs, targets)"
+        )
     if isinstance(data, tuple) and all(isinstance(p, torch.Tensor | np.ndarray) for p in data):
         return as_samples(data).batches(batch_size)
     if isinstance(data, Dataset) and not isinstance(data, Iterable):
@@ -104,13 +109,35 @@ def as_samples(batch: Any) -> Samples:
     return Samples(_tensors(inputs), _tensors(targets))
 
 
+def _looks_like_a_pair(data: Any) -> bool:
+    if not isinstance(data, list) or len(data) != 2:
+        return False
+    arrays = [one for one in data if isinstance(one, torch.Tensor | np.ndarray) and one.ndim]
+    if len(arrays) != 2 or len(arrays[0]) != len(arrays[1]):
+        return False
+    return arrays[0].shape != arrays[1].shape or arrays[0].dtype != arrays[1].dtype
+
+
 def _tensors(tree: Any) -> Any:
     def convert(leaf: Any) -> Any:
-        return torch.from_numpy(leaf) if isinstance(leaf, np.ndarray) else leaf
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        if leaf.dtype.kind not in "fiub":
+            raise ValueError(
+                f"inputs and targets must be numbers, got an array of dtype {leaf.dtype}; encode "
+                "labels as 0, 1, ... first, for example by sklearn.preprocessing.LabelEncoder"
+            )
+        return torch.from_numpy(leaf)
 
     return pytree.tree_map(convert, tree)
 
 
-def _shapes(tree: Any) -> list[Any]:
-    leaves = pytree.tree_leaves(tree)
-    return [tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__ for x in leaves]
+def shapes(tree: Any) -> str:
+    """Say of what shape and type the tensors of a batch are."""
+
+    def words(leaf: Any) -> str:
+        if not isinstance(leaf, torch.Tensor):
+            return type(leaf).__name__
+        return f"{str(leaf.dtype).removeprefix('torch.')} of shape {tuple(leaf.shape)}"
+
+    return ", ".join(map(words, pytree.tree_leaves(tree)))

@@ -1,5 +1,6 @@
 """Analyze: persistent homology of point clouds."""
 
+from geomprobe.topology.analyzers import PersistentHomology
 from geomprobe.topology.diagrams import Diagrams, from_giotto, to_giotto
 from geomprobe.topology.rips import rips_persistence
 from geomprobe.topology.summaries import (
@@ -11,6 +12,7 @@ from geomprobe.topology.summaries import (
 
 __all__ = [
     "Diagrams",
+    "PersistentHomology",
     "betti_curve",
     "from_giotto",
     "longest_bar",

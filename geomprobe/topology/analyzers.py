@@ -79,7 +79,7 @@ class PersistentHomology:
     max_points: int = 400
     metric: str = "euclidean"
     replicates: int = 8
-    bars: int = 256
+    bars: int = 400
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding for each cloud; what fails in one layer does not touch the others."""

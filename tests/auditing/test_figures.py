@@ -78,7 +78,7 @@ def test_of_a_very_large_diagram_the_most_persistent_bars_are_drawn_and_the_capt
     assert count(tree, "marks") == MAX_BARS
     (caption,) = captions(diagram_h1=diagram)
     assert caption == (
-        f"H₁: 1,200 bars, the {MAX_BARS} most persistent drawn; "
+        f"H₁: {MAX_BARS} bars drawn, the most persistent of {MAX_BARS + 700:,}; "
         "the longest finite one from 0.1000 to 50."
     )
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import geomprobe as gp
 from geomprobe.callbacks import History
@@ -64,6 +65,25 @@ def test_findings_are_those_of_the_model_at_that_step():
     values = [record.findings[0].scalars["sd"].value for record in monitor.history]
     assert values[0] > 0
     assert values[1] == 0
+
+
+def test_a_loader_or_a_dataset_serves_as_probe_data():
+    data = TensorDataset(X, Y)
+    for source in (data, DataLoader(data, batch_size=7)):
+        monitor = gp.Monitor(network(), source, every="1 step", analyzers=Spread(), budget=None)
+        monitor.step()
+        monitor.step()
+        first, second = (record.findings[0].scalars["sd"] for record in monitor.history)
+        assert first == second
+        assert first.n == 40
+
+
+def test_a_monitor_that_never_observed_says_so_when_it_is_closed():
+    monitor = gp.Monitor(network(), (X, Y), analyzers=Spread())
+    monitor.close()
+    monitor.step()
+    with pytest.warns(gp.GeomprobeWarning, match="no observation was made in 1 steps"):
+        monitor.close()
 
 
 def test_over_budget_an_observation_is_put_off_and_made_up_for_at_the_end():
@@ -128,9 +148,13 @@ def test_a_failing_pass_is_a_failed_finding_and_strict_raises():
     monitor = gp.Monitor(Fragile(), X, every="1 step", analyzers=Spread())
     with pytest.warns(DetachedProbeWarning, match="observation at step 1 failed.*cannot evaluate"):
         monitor.step()
-    assert monitor.history[0].findings[0].failed == "RuntimeError: cannot evaluate"
+    assert monitor.history[0].findings[0].failed.endswith(": cannot evaluate")
+    (row,) = monitor.history.rows()
+    assert row["metric"] == "geom/monitor/model/failed"
+    assert math.isnan(row["value"])
+    assert row["note"].endswith("cannot evaluate")
     strict = gp.Monitor(Fragile(), X, every="1 step", analyzers=Spread(), strict=True)
-    with pytest.raises(RuntimeError, match="cannot evaluate"):
+    with pytest.raises(ValueError, match=r"raised RuntimeError.*cannot evaluate"):
         strict.step()
 
 
@@ -159,7 +183,9 @@ def test_the_trajectory_is_recorded_and_reaches_the_analyzers():
         ({"points": 0}, "points must be at least 1"),
         ({"pool": "max"}, "pool must be one of"),
         ({"analyzers": "unheard_of"}, "no analyzer 'unheard_of'"),
-        ({"probe_data": (X[:0], Y[:0])}, "hold no samples"),
+        ({"probe_data": (X[:0], Y[:0])}, "hold no batches"),
+        ({"probe_data": iter([(X, Y)])}, "can be read only once"),
+        ({"every": 100}, "must read like '5 steps' or '1 epoch', got 100"),
     ],
 )
 def test_bad_parameters_are_refused_at_construction(options, message):

@@ -126,5 +126,9 @@ def test_wrappers_are_looked_through_or_refused_with_the_reason():
         select_layers(scripted)
     with pytest.raises(TypeError, match=r"model\.module"):
         select_layers(nn.DataParallel(nn.Linear(2, 2)))
+    with pytest.raises(TypeError, match="got the class Linear: give an instance"):
+        select_layers(nn.Linear)
+    with pytest.raises(LayerSelectionError, match="is no regular expression"):
+        select_layers(nn.Linear(2, 2), "re:[")
     with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, got function"):
         select_layers(lambda x: x)

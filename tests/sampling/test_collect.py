@@ -72,6 +72,20 @@ def test_a_model_without_parameters_can_be_observed():
     assert np.allclose(evidence.clouds["1"].points, X.relu().tanh(), atol=1e-6)
 
 
+def test_double_inputs_reach_a_single_precision_model_and_a_double_one_as_they_are():
+    evidence = collect(gp.Probe(network(), "4"), (X.double(), Y))
+    assert evidence.data.inputs.dtype == torch.float32
+    evidence = collect(gp.Probe(network().double(), "4"), (X.double(), Y))
+    assert evidence.data.inputs.dtype == torch.float64
+
+
+def test_what_the_model_raises_says_on_which_batch():
+    with pytest.raises(
+        ValueError, match=r"raised RuntimeError on a batch of float32 of shape \(50"
+    ):
+        collect(gp.Probe(network()), X[:, :2])
+
+
 def test_an_empty_loader_raises():
     with pytest.raises(ValueError, match="hold no batches"):
         collect(gp.Probe(network()), [])

@@ -48,8 +48,12 @@ def test_an_empty_loader_is_refused(empty):
 def test_batches_that_cannot_be_read_say_what_they_are():
     with pytest.raises(ValueError, match="3 parts is ambiguous"):
         list(iterate_batches([(X, Y, Y)]))
-    with pytest.raises(ValueError, match=r"holds no samples: its inputs are \['str'\]"):
+    with pytest.raises(ValueError, match="holds no samples: its inputs are str;"):
         list(iterate_batches([("text", Y)]))
+    with pytest.raises(ValueError, match=r"give a tuple \(inputs, targets\)"):
+        list(iterate_batches([X, Y]))
+    with pytest.raises(ValueError, match="LabelEncoder"):
+        list(iterate_batches((X, np.array(["a", "b", "c", "d", "e"]))))
     with pytest.raises(ValueError, match="5 samples and 3 targets"):
         list(iterate_batches([(X, Y[:3])]))
     with pytest.raises(TypeError, match="got int"):

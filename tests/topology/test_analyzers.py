@@ -68,7 +68,8 @@ def test_one_layer_that_fails_leaves_the_others():
     clouds = gp.CloudSet(
         [gp.PointCloud(np.zeros((3, 2)), layer="few"), gp.PointCloud(circle(20), layer="fine")]
     )
-    few, fine = gp.analyze(gp.Evidence(clouds), PersistentHomology())
+    with pytest.warns(gp.GeomprobeWarning, match="3 finite points are too few"):
+        few, fine = gp.analyze(gp.Evidence(clouds), PersistentHomology())
     assert "3 finite points are too few" in few.failed
     assert fine.failed is None
 
