@@ -58,11 +58,9 @@ def unwrap(model: nn.Module) -> nn.Module:
         Not a module, or one whose layers never call Python hooks.
     """
     if not isinstance(model, nn.Module):
-        got = (
-            f"the class {model.__name__}: give an instance"
-            if isinstance(model, type)
-            else (type(model).__name__)
-        )
+        got = type(model).__name__
+        if isinstance(model, type):
+            got = f"the class {model.__name__}: give an instance"
         raise TypeError(f"model must be a torch.nn.Module, got {got}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(
