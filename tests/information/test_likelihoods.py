@@ -140,11 +140,15 @@ class Focal(nn.CrossEntropyLoss):
     pass
 
 
-@pytest.mark.parametrize(
-    "loss", [F.l1_loss, nn.BCELoss(), Focal(), lambda a, b: (a - b).sum(), None, nn.MSELoss]
-)
+@pytest.mark.parametrize("loss", [F.l1_loss, nn.BCELoss(), Focal(), lambda a, b: (a - b).sum()])
 def test_unknown_loss_says_what_to_pass(loss):
-    with pytest.raises(ValueError, match="Pass likelihood=Softmax"):
+    with pytest.raises(ValueError, match=r"known are cross_entropy.*likelihood=Softmax\(\)"):
+        likelihood_of(loss)
+
+
+@pytest.mark.parametrize("loss", [None, nn.MSELoss, "cross_entropy"])
+def test_what_is_no_loss_says_what_is(loss):
+    with pytest.raises(ValueError, match="must be a function or an instance.*known are"):
         likelihood_of(loss)
 
 
