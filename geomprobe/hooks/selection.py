@@ -223,9 +223,13 @@ def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:
 
 
 def _is_block(name: str, names: Mapping[str, nn.Module]) -> bool:
-    """Whether a module with children is one item of a sequence of modules."""
+    """Whether a module with children is one item of a sequence, and not itself one of such."""
     module = names[name]
-    if name == ROOT or isinstance(module, _NO_FORWARD) or not any(True for _ in module.children()):
+    parts = list(module.children())
+    is_sequence_of_blocks = isinstance(module, nn.Sequential) and any(
+        True for part in parts for _ in part.children()
+    )
+    if name == ROOT or isinstance(module, _NO_FORWARD) or not parts or is_sequence_of_blocks:
         return False
     parent = names.get(name.rpartition(".")[0] or ROOT)
     return isinstance(parent, nn.ModuleList | nn.Sequential)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from geomprobe.clouds import Trajectory
@@ -52,12 +53,17 @@ def collect(
     Raises
     ------
     ValueError
-        The data cannot be read, or the model raised on them.
+        The data cannot be read, the model raised on them, or it has lazy parameters.
 
     Notes
     -----
     The model is left as it was: see :func:`~geomprobe.hooks.quiet`. No gradient is computed.
     """
+    if any(is_lazy(parameter) for parameter in probe.model.parameters()):
+        raise ValueError(
+            "the model has lazy parameters, which its first pass would draw; run one batch "
+            "through it first"
+        )
     kept = TreeReservoir(samples, seed)
     batches = iterate_batches(data)
     if progress:

@@ -81,6 +81,11 @@ def test_auto_takes_blocks_nonlinearities_outside_them_and_the_head():
     assert list(select_layers(transformer).modules)[:3] == ["layers.0", "layers.1", "layers.2"]
 
 
+def test_auto_looks_into_a_sequence_of_blocks():
+    stages = nn.Sequential(nn.Sequential(Block(), Block()), nn.Flatten(), nn.Linear(4, 10))
+    assert list(select_layers(stages).modules) == ["0.0", "0.1", "2"]
+
+
 def test_auto_is_capped_and_keeps_both_ends():
     selection = select_layers(Net(blocks=30))
     assert len(selection.modules) == 8

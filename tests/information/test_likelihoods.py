@@ -148,7 +148,7 @@ def test_unknown_loss_says_what_to_pass(loss):
 
 @pytest.mark.parametrize("loss", [None, nn.MSELoss, "cross_entropy"])
 def test_what_is_no_loss_says_what_is(loss):
-    with pytest.raises(ValueError, match="must be a function or an instance.*known are"):
+    with pytest.raises(ValueError, match=r"must be a function or an instance.*known are"):
         likelihood_of(loss)
 
 

@@ -86,6 +86,14 @@ def test_what_the_model_raises_says_on_which_batch():
         collect(gp.Probe(network()), X[:, :2])
 
 
+def test_lazy_parameters_are_left_for_training_to_draw():
+    model = nn.Sequential(nn.LazyLinear(4))
+    with pytest.raises(ValueError, match="lazy parameters.*run one batch"):
+        collect(gp.Probe(model), X)
+    model(X)
+    assert len(collect(gp.Probe(model), X).clouds) == 1
+
+
 def test_an_empty_loader_raises():
     with pytest.raises(ValueError, match="hold no batches"):
         collect(gp.Probe(network()), [])
