@@ -88,7 +88,7 @@ def test_what_the_model_raises_says_on_which_batch():
 
 def test_lazy_parameters_are_left_for_training_to_draw():
     model = nn.Sequential(nn.LazyLinear(4))
-    with pytest.raises(ValueError, match="lazy parameters.*run one batch"):
+    with pytest.raises(ValueError, match=r"lazy parameters.*run one batch"):
         collect(gp.Probe(model), X)
     model(X)
     assert len(collect(gp.Probe(model), X).clouds) == 1
