@@ -8,18 +8,21 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from geomprobe.estimators.tags import NoTableInput
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams, from_giotto
 from geomprobe.topology.summaries import persistence_entropy
 
 
-class PersistenceEntropy(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class PersistenceEntropy(NoTableInput, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Transform persistence diagrams into their entropies, in bits.
 
     Parameters
     ----------
+    normalize : bool
+        See :func:`~geomprobe.topology.persistence_entropy`.
     fill_value : float
-        Entropy of a diagram in which no bar dies.
+        Entropy of a diagram that has none: no bar in it dies.
 
     Attributes
     ----------
@@ -32,7 +35,8 @@ class PersistenceEntropy(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     (n_diagrams, n_points, 3). The result has shape (n_diagrams, ``n_dimensions_``).
     """
 
-    def __init__(self, *, fill_value: float = 0.0) -> None:
+    def __init__(self, *, normalize: bool = False, fill_value: float = 0.0) -> None:
+        self.normalize = normalize
         self.fill_value = fill_value
 
     def fit(self, X: Any, y: Any = None) -> PersistenceEntropy:
@@ -50,7 +54,7 @@ class PersistenceEntropy(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         entropies = np.full((len(diagrams), self.n_dimensions_), np.nan)
         for row, one in zip(entropies, diagrams, strict=True):
-            row[: len(one)] = [persistence_entropy(dgm) for dgm in one]
+            row[: len(one)] = [persistence_entropy(dgm, self.normalize) for dgm in one]
         return np.where(np.isnan(entropies), self.fill_value, entropies)
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
@@ -60,9 +64,7 @@ class PersistenceEntropy(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _diagrams(X: Any) -> list[Diagrams]:
-    if isinstance(X, np.ndarray):
-        return from_giotto(X)
-    diagrams = list(X)
+    diagrams = from_giotto(X) if isinstance(X, np.ndarray) else list(X)
     if not diagrams or not all(isinstance(one, Diagrams) for one in diagrams):
         raise ValueError(
             "X must be a list of Diagrams, such as RipsPersistence gives, or giotto-tda's array of "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,12 @@ from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from geomprobe.clouds import PointCloud
+from geomprobe.estimators.tags import NoTableInput
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.rips import rips_persistence
 
 
-class RipsPersistence(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Transform point clouds into their Vietoris-Rips persistence diagrams.
 
     Parameters
@@ -65,14 +66,19 @@ class RipsPersistence(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         )
         return diagrams
 
+    def set_output(self, *, transform: str | None = None) -> RipsPersistence:
+        """Change nothing: diagrams are no table, and the steps after this one may still be set."""
+        return self
+
     def __sklearn_is_fitted__(self) -> bool:
         return True
 
 
 def _clouds(X: Any) -> list[Any]:
-    if isinstance(X, str | PointCloud) or not isinstance(X, Iterable):
+    if isinstance(X, str | PointCloud | Mapping) or not isinstance(X, Iterable):
         raise TypeError(
-            f"X must be a list of point clouds, got {type(X).__name__}; for one cloud pass [cloud]"
+            f"X must be a list of point clouds, got {type(X).__name__}; for one cloud pass "
+            "[cloud], for a CloudSet list(clouds.values())"
         )
     clouds = [one.points if isinstance(one, PointCloud) else np.asarray(one) for one in X]
     if not clouds:

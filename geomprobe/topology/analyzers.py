@@ -73,6 +73,7 @@ class PersistentHomology:
         "means well-separated clusters, or one outlier.",
         **_readings(1, "loop"),
         **_readings(2, "void"),
+        **_readings(3, "three-dimensional hole"),
     }
 
     max_dim: int = 1
@@ -80,6 +81,12 @@ class PersistentHomology:
     metric: str = "euclidean"
     replicates: int = 8
     bars: int = 400
+
+    def __post_init__(self) -> None:
+        least = {"max_dim": 0, "max_points": 4, "replicates": 2, "bars": 1}
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding for each cloud; what fails in one layer does not touch the others."""

@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+def as_bars(dgm: Any) -> Array:
+    """Return one diagram as a float64 array of shape (n, 2); an empty list has no bars.
+
+    Raises
+    ------
+    ValueError
+        Another shape, or a bar that holds NaN or dies before its birth.
+    """
+    bars = np.asarray(dgm, dtype=np.float64)
+    if bars.size == 0:
+        return np.empty((0, 2))
+    if bars.ndim != 2 or bars.shape[1] != 2:
+        raise ValueError(f"a diagram must have shape (n, 2), births and deaths, got {bars.shape}")
+    wrong = int((~(bars[:, 0] <= bars[:, 1])).sum())
+    if wrong:
+        raise ValueError(f"{wrong} of {len(bars)} bars hold NaN or die before their birth")
+    return bars
+
+
 @dataclass(frozen=True, eq=False)
 class Diagrams(ByValue):
     """The persistence diagrams of one point cloud, one a homology dimension.
@@ -43,7 +62,7 @@ class Diagrams(ByValue):
     n_points: int | None = None
 
     def __post_init__(self) -> None:
-        dgms = tuple(np.asarray(dgm, dtype=np.float64).reshape(-1, 2) for dgm in self.dgms)
+        dgms = tuple(as_bars(dgm) for dgm in self.dgms)
         object.__setattr__(self, "dgms", dgms)
 
     def __getitem__(self, dim: int) -> Array:
@@ -138,6 +157,11 @@ def from_giotto(array: Any) -> list[Diagrams]:
     """Return giotto-tda's array of shape (n_diagrams, n_points, 3) as diagrams.
 
     Bars of length zero are taken for padding and left out.
+
+    Raises
+    ------
+    ValueError
+        Another shape, NaN, or a dimension that is no whole number from 0.
     """
     array = np.asarray(array, dtype=np.float64)
     if array.ndim != 3 or array.shape[2] != 3:
@@ -145,7 +169,13 @@ def from_giotto(array: Any) -> list[Diagrams]:
             "expected an array of shape (n_diagrams, n_points, 3) with rows (birth, death, "
             f"dimension), got shape {array.shape}"
         )
-    dims = range(int(array[:, :, 2].max(initial=0)) + 1)
+    listed = array[:, :, 2]
+    if np.isnan(array).any() or (listed < 0).any() or (listed % 1).any():
+        raise ValueError(
+            "expected rows (birth, death, dimension) without NaN and with whole dimensions from 0, "
+            f"got dimensions {np.unique(listed).tolist()}"
+        )
+    dims = range(int(listed.max(initial=0)) + 1)
     diagrams = []
     for rows in array:
         bars = rows[rows[:, 1] > rows[:, 0]]

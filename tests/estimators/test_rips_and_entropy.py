@@ -60,12 +60,29 @@ def test_diagrams_without_bars_get_the_fill_value():
     assert gp.PersistenceEntropy(fill_value=-1).fit_transform(diagrams).tolist() == [[2.0, -1.0]]
 
 
+def test_normalized_entropies():
+    diagrams = gp.RipsPersistence().fit_transform([2 * np.eye(4)])
+    # Three bars of length 2 sqrt 2 have log2 3 bits.
+    expected = np.log2(3) / np.log2(6 * np.sqrt(2))
+    found = gp.PersistenceEntropy(normalize=True).fit_transform(diagrams)
+    assert np.allclose(found, [[expected, 0]], rtol=1e-6)
+
+
+def test_scikit_learn_is_told_that_samples_are_no_rows():
+    for estimator in (gp.RipsPersistence(), gp.PersistenceEntropy()):
+        try:
+            from sklearn.utils import get_tags
+        except ImportError:  # before scikit-learn 1.6
+            assert estimator._get_tags()["X_types"] == ["3darray"]
+        else:
+            tags = get_tags(estimator).input_tags
+            assert (tags.two_d_array, tags.three_d_array) == (False, True)
+
+
 def test_names_and_pandas_output():
     X, _ = clouds(3)
-    made = make_pipeline(
-        gp.RipsPersistence(), gp.PersistenceEntropy().set_output(transform="pandas")
-    )
-    frame = made.fit_transform(X)
+    made = make_pipeline(gp.RipsPersistence(), gp.PersistenceEntropy())
+    frame = made.set_output(transform="pandas").fit_transform(X)
     assert list(frame.columns) == ["h0_entropy", "h1_entropy"]
     assert len(frame) == 3
 
@@ -73,7 +90,7 @@ def test_names_and_pandas_output():
 @pytest.mark.parametrize(
     "estimator",
     [gp.RipsPersistence(max_dim=2, metric="cityblock", threshold=3.0, coeff=3, n_jobs=2),
-     gp.PersistenceEntropy(fill_value=-1.0)],
+     gp.PersistenceEntropy(normalize=True, fill_value=-1.0)],
     ids=["rips", "entropy"],
 )  # fmt: skip
 def test_parameters_are_stored_untouched_and_cloned(estimator):
@@ -89,10 +106,14 @@ def test_bad_input_is_refused():
         gp.RipsPersistence().fit(np.zeros((3, 2)))
     with pytest.raises(TypeError, match="for one cloud pass"):
         gp.RipsPersistence().fit(gp.PointCloud(np.zeros((3, 2))))
+    with pytest.raises(TypeError, match=r"got CloudSet.*list\(clouds.values\(\)\)"):
+        gp.RipsPersistence().fit(gp.CloudSet([gp.PointCloud(np.zeros((3, 2)), layer="a")]))
     with pytest.raises(ValueError, match="no clouds"):
         gp.RipsPersistence().transform([])
     with pytest.raises(ValueError, match="list of Diagrams"):
         gp.PersistenceEntropy().fit([np.zeros((3, 2))])
+    with pytest.raises(ValueError, match="list of Diagrams"):
+        gp.PersistenceEntropy().fit(np.zeros((0, 3, 3)))
     fitted = gp.PersistenceEntropy().fit(gp.RipsPersistence(0).transform([np.eye(3)]))
     with pytest.raises(ValueError, match="fitted to diagrams of 1 homology dimensions, got 2"):
         fitted.transform(gp.RipsPersistence(1).transform([np.eye(3)]))

@@ -74,6 +74,12 @@ def test_one_layer_that_fails_leaves_the_others():
     assert fine.failed is None
 
 
+@pytest.mark.parametrize("bad", [{"max_dim": -1}, {"max_points": 3}, {"replicates": 1}])
+def test_bad_parameters_are_refused_at_construction(bad):
+    with pytest.raises(ValueError, match="must be at least"):
+        PersistentHomology(**bad)
+
+
 def test_what_is_undefined_says_why():
     line = np.arange(10.0)[:, None]
     finding = examine(line)

@@ -88,6 +88,11 @@ def test_the_picture_shows_every_bar():
 def test_arrays_that_are_no_diagrams_are_refused():
     with pytest.raises(ValueError, match=r"got shape \(2, 3\)"):
         from_giotto(np.zeros((2, 3)))
+    for row in ([0, 1, -1], [0, 1, 0.5], [0, np.nan, 0]):
+        with pytest.raises(ValueError, match="without NaN and with whole dimensions from 0"):
+            from_giotto([[row]])
+    with pytest.raises(ValueError, match=r"shape \(n, 2\).*got \(2, 4\)"):
+        Diagrams((np.zeros((2, 4)),))
     with pytest.raises(ValueError, match="no diagrams"):
         to_giotto([])
     with pytest.raises(ValueError, match="same homology dimensions"):

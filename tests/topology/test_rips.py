@@ -1,4 +1,7 @@
+import subprocess
+import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.distance import pdist, squareform
 
+from geomprobe import memory
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.topology import rips, rips_persistence
 
@@ -95,8 +99,8 @@ def projective_plane():
 
 
 def test_torsion_shows_in_the_projective_plane():
-    # H_*(RP^2; Z/2) has ranks 1, 1, 1 and H_*(RP^2; Z/3) has 1, 0, 0 (Hatcher 2002, section 2.2).
-    for coeff, betti in ((2, [1, 1, 1]), (3, [1, 0, 0])):
+    # H_*(RP^2; Z/2) has ranks 1, 1, 1 and over another field 1, 0, 0 (Hatcher 2002, section 2.2).
+    for coeff, betti in ((2, [1, 1, 1]), (3, [1, 0, 0]), (127, [1, 0, 0])):
         found = rips_persistence(
             projective_plane(), 2, metric="precomputed", threshold=1.5, coeff=coeff
         )
@@ -168,6 +172,25 @@ def test_precomputed_equals_points_and_a_threshold_cuts():
     assert cut.finite(0).max(initial=0) <= 0.3 + 1e-6
 
 
+@pytest.mark.parametrize("exponent", [-200, -140, 120, 200])
+def test_no_scale_overflows_or_underflows_in_float32(exponent):
+    points = np.random.default_rng(3).normal(size=(15, 3))
+    pairs = zip(rips_persistence(points), rips_persistence(points * 2.0**exponent), strict=True)
+    assert all(np.array_equal(a * 2.0**exponent, b) for a, b in pairs)
+
+
+def test_a_threshold_above_the_enclosing_radius_changes_nothing():
+    points = np.random.default_rng(2).normal(size=(20, 2))
+    assert rips_persistence(points, threshold=np.inf) == rips_persistence(points)
+    assert rips_persistence(points, threshold=1e3) == rips_persistence(points)
+
+
+def test_two_points_and_dimensions_that_they_cannot_have():
+    h0, *rest = rips_persistence([[0.0], [3.0]], max_dim=28)
+    assert h0.tolist() == [[0, 3], [0, np.inf]]
+    assert [len(dgm) for dgm in rest] == [0] * 28
+
+
 def test_metrics_are_scipys():
     points = np.array([[0, 0], [1, 1.0]])
     assert rips_persistence(points, metric="cityblock")[0][0, 1] == 2
@@ -185,14 +208,25 @@ def test_the_result_says_what_was_done():
         ({"X": np.zeros((1, 2))}, r"n of at least 2, got shape \(1, 2\)"),
         ({"X": np.zeros(5)}, r"got shape \(5,\)"),
         ({"X": [[0, np.nan], [1, 2], [np.inf, 0]]}, "2 of 3 rows hold NaN or infinity"),
-        ({"X": np.zeros((3, 2)), "max_dim": -1}, "max_dim must be a whole number"),
-        ({"X": np.zeros((3, 2)), "coeff": 4}, "coeff must be a prime number, got 4"),
+        ({"X": np.zeros((3, 2)) * 1j}, "must be a real array.*complex128"),
+        ({"X": [["a"], ["b"]]}, "must be a real array.*<U1"),
+        ({"X": np.zeros((3, 2)), "max_dim": -1}, "max_dim must be a whole number from 0 to 28"),
+        ({"X": np.zeros((3, 2)), "max_dim": 29}, "max_dim must be a whole number from 0 to 28"),
+        ({"X": np.zeros((3, 2)), "max_dim": 1.0}, "max_dim must be a whole number from 0 to 28"),
+        ({"X": np.zeros((3, 2)), "coeff": 4}, "prime number of at most 127, got 4"),
+        ({"X": np.zeros((3, 2)), "coeff": 2.5}, "prime number of at most 127, got 2.5"),
+        # ripser holds a coefficient in eight signed bits: with 131 it does not return.
+        ({"X": np.zeros((3, 2)), "coeff": 131}, "prime number of at most 127, got 131"),
+        # It ends the process where a simplex has a number above 2^55.
+        ({"X": np.zeros((60, 2)), "max_dim": 28}, "60 points have too many simplices"),
         ({"X": np.zeros((3, 2)), "threshold": 0}, "threshold must be positive"),
         ({"X": np.zeros((3, 2)), "metric": "precomputed"}, r"square matrix, got shape \(3, 2\)"),
         ({"X": [[0, -1], [-1, 0]], "metric": "precomputed"}, "cannot be negative.*-1"),
         ({"X": [[1, 2], [2, 0]], "metric": "precomputed"}, "diagonal is not"),
         ({"X": [[0, 2], [1, 0]], "metric": "precomputed"}, "must be symmetric"),
         ({"X": np.zeros((3, 2)), "metric": "nearest"}, "(?i)unknown.*metric"),
+        ({"X": [[0, 0], [1, 0], [1, 1]], "metric": "cosine"}, "2 of 3 pairs of points no finite"),
+        ({"X": [[0, 1e200], [0, 0]]}, "1 of 1 pairs of points no finite"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
@@ -200,7 +234,49 @@ def test_bad_input_is_refused(arguments, message):
         rips_persistence(**arguments)
 
 
-def test_what_does_not_fit_in_memory_is_refused_before_it_starts(monkeypatch):
+def test_distances_that_do_not_fit_in_memory_are_not_taken(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
     monkeypatch.setattr(rips, "_distances", lambda *_: pytest.fail("the work has begun"))
-    with pytest.raises(MemoryEstimateError, match=r"20000 points up to dimension 2.*fewer points"):
-        rips_persistence(np.zeros((20_000, 2)), max_dim=2)
+    with pytest.raises(MemoryEstimateError, match=r"5000 points up to dimension 0.*fewer points"):
+        rips_persistence(np.zeros((5000, 2)), max_dim=0)
+
+
+def test_simplices_that_do_not_fit_in_memory_are_not_counted_and_a_threshold_helps(monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
+    points = sphere(300)
+    with pytest.raises(MemoryEstimateError, match=r"300 points up to dimension 2.*threshold"):
+        rips_persistence(points, max_dim=2)
+    assert len(rips_persistence(points, max_dim=2, threshold=0.3)) == 3
+
+
+PEAK = """
+import sys
+import numpy as np
+from geomprobe.topology import rips, rips_persistence
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+shape, n, dim = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+points = np.random.default_rng(0).normal(size=(n, 3))
+if shape == "sphere":
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+if shape == "polygon":
+    angles = 2 * np.pi * np.arange(n) / n
+    points = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+rips_persistence(points[:9], dim)
+estimates = []
+rips.require_memory = lambda needed, *_: estimates.append(needed)
+before = peak()
+rips_persistence(points, dim)
+print(peak() - before, estimates[-1])
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read the peak from")
+@pytest.mark.parametrize("cloud", [("normal", 2000, 0), ("polygon", 500, 1), ("sphere", 180, 2)])
+def test_the_memory_estimate_covers_what_is_taken(cloud):
+    arguments = [sys.executable, "-c", PEAK, *map(str, cloud)]
+    out = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    taken, estimate = map(int, out.split())
+    assert taken < estimate < 10 * taken

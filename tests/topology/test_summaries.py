@@ -11,6 +11,7 @@ from geomprobe.topology import (
     longest_bar,
     persistence_entropy,
     rips_persistence,
+    to_giotto,
     total_persistence,
 )
 from geomprobe.topology.vectorizers import betti_curves, entropies
@@ -48,6 +49,27 @@ def test_empty_diagrams():
     assert betti_curve([], [0, 1]).tolist() == [0, 0]
 
 
+def test_the_normalized_entropy_is_a_share_of_the_logarithm_of_the_sum():
+    # Myers, Munch and Khasawneh (2019): four bars of length 2 have 2 bits, and their sum is 2^3.
+    assert persistence_entropy([[1, 3]] * 4, normalize=True) == pytest.approx(2 / 3)
+    assert math.isnan(persistence_entropy([[0, 0.5]] * 2, normalize=True))
+
+
+@pytest.mark.parametrize(
+    ("dgm", "message"),
+    [
+        (np.zeros((2, 4)), r"shape \(n, 2\).*got \(2, 4\)"),
+        ([0, 1], r"shape \(n, 2\).*got \(2,\)"),
+        ([[2, 1], [0, 1]], "1 of 2 bars hold NaN or die before their birth"),
+        ([[0, np.nan]], "1 of 1 bars hold NaN or die before their birth"),
+    ],
+)
+@pytest.mark.parametrize("summary", [persistence_entropy, total_persistence, longest_bar])
+def test_arrays_that_are_no_diagram_are_refused(summary, dgm, message):
+    with pytest.raises(ValueError, match=message):
+        summary(dgm)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_giotto_tda_computes_the_same(seed):
     pytest.importorskip("gtda")
@@ -56,6 +78,14 @@ def test_giotto_tda_computes_the_same(seed):
     ours, theirs = (betti_curves(diagrams, grid, giotto=g) for g in (False, True))
     assert np.array_equal(ours, theirs)
     ours, theirs = (entropies(diagrams, giotto=g) for g in (False, True))
+    assert np.allclose(ours, theirs, atol=1e-10)
+
+
+def test_giotto_tda_normalizes_alike():
+    gtda = pytest.importorskip("gtda.diagrams")
+    diagrams = rips_persistence(np.random.default_rng(0).normal(size=(40, 3)))
+    theirs = gtda.PersistenceEntropy(normalize=True).fit_transform(to_giotto([diagrams]))[0]
+    ours = [persistence_entropy(dgm, normalize=True) for dgm in diagrams]
     assert np.allclose(ours, theirs, atol=1e-10)
 
 
