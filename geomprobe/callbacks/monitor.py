@@ -108,15 +108,16 @@ class Monitor:
         self._data = _read_again(probe_data)
         with streams_kept():
             self._analyzers = resolve_analyzers(analyzers)
-        self._probing: dict[str, Any] = {"points": points, "pool": pool}
-        self._collecting: dict[str, Any] = {"samples": samples, "loss": loss, "n_train": n_train}
-        self._probing |= {"seed": seed, "strict": strict}
-        self._collecting |= {"seed": seed}
+        self._probing: dict[str, Any] = dict(points=points, pool=pool, seed=seed, strict=strict)
+        self._collecting: dict[str, Any] = dict(
+            samples=samples, loss=loss, n_train=n_train, seed=seed
+        )
         self._model, self._strict, self._budget = model, strict, budget
         self._selected = Probe(model, layers, exclude=exclude, **self._probing).selection
         self._recorder = (
             None if trajectory is None else TrajectoryRecorder(model, dim=trajectory, seed=seed)
         )
+        self._recording = True
         self._steps_per_epoch = steps_per_epoch
         self._steps = self._epochs = 0
         self._due = False
@@ -146,8 +147,7 @@ class Monitor:
         started = time.perf_counter()
         self._steps += 1
         self._loss = None if loss is None else float(loss)
-        if self._recorder is not None:
-            self._recorder.record(self._steps, self._loss)
+        self._record()
         if self._unit == "step" and self._steps % self._period == 0:
             self._due = True
         self._spent += time.perf_counter() - started
@@ -214,6 +214,18 @@ class Monitor:
         if self._steps_per_epoch:
             return self._steps / self._steps_per_epoch
         return float(self._epochs) if self._epochs else None
+
+    def _record(self) -> None:
+        if self._recorder is None or not self._recording:
+            return
+        try:
+            self._recorder.record(self._steps, self._loss)
+        except Exception as error:
+            if self._strict:
+                raise
+            self._recording = False
+            message = f"the trajectory ends before step {self._steps}: {error}"
+            warnings.warn(message, DetachedProbeWarning, stacklevel=3)
 
     def _observe_if_due(self) -> None:
         affordable = self._budget is None or not self.history or self.overhead <= self._budget

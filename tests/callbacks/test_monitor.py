@@ -171,6 +171,16 @@ def test_the_trajectory_is_recorded_and_reaches_the_analyzers():
     assert monitor.trajectory.points.shape == (4, 8)
 
 
+def test_a_trajectory_that_cannot_be_recorded_ends_and_keeps_what_it_has():
+    monitor = monitored(1, every="5 steps", trajectory=8)
+    with torch.no_grad():
+        monitor._model[0].weight.data = torch.zeros(1)
+    with pytest.warns(DetachedProbeWarning, match="trajectory ends before step 2"):
+        monitor.step()
+    monitor.step()
+    assert monitor.trajectory.steps.tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
