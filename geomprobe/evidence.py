@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from geomprobe.clouds import CloudSet, Trajectory
@@ -28,11 +29,16 @@ def forward(model: Callable[..., Any], inputs: Any) -> Any:
     return model(inputs)
 
 
-def leading_size(tree: Any) -> int | None:
-    """Size of the first axis of the first tensor in a batch; None where there is no tensor."""
-    for leaf in pytree.tree_leaves(tree):
-        if isinstance(leaf, torch.Tensor) and leaf.ndim:
-            return int(leaf.shape[0])
+def leading_size(tree: Any, axis: int = 0) -> int | None:
+    """Return the number of samples in a batch: the size of its first tensor along an axis.
+
+    A packed sequence has as many samples as sequences. None where there is no tensor.
+    """
+    for leaf in pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, PackedSequence)):
+        if isinstance(leaf, PackedSequence):
+            return int(leaf.batch_sizes[0])
+        if isinstance(leaf, torch.Tensor) and leaf.ndim > axis:
+            return int(leaf.shape[axis])
     return None
 
 

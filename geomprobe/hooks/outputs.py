@@ -1,27 +1,91 @@
-"""From whatever a layer returns to rows: one point a row, and which sample each row belongs to."""
+"""From whatever a layer takes or returns to the one tensor that is observed."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-POOLS = ("flatten", "mean", "positions")
-
-_CHANNELS_SECOND = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm", "Pool")
+_signatures: WeakKeyDictionary[nn.Module, inspect.Signature] = WeakKeyDictionary()
 
 
 class Unobservable(Exception):
-    """A layer's output cannot become points; the message is the reason."""
+    """What was to be observed cannot become points; the message is the reason."""
 
 
-def output_tensor(output: Any) -> torch.Tensor:
-    """Return the first floating-point tensor in a layer's output.
+def arguments(module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a module was called with, by the names of its forward's parameters.
+
+    Positional arguments that have no name of their own are called ``"0"``, ``"1"``, ...
+    """
+    try:
+        if (signature := _signatures.get(module)) is None:
+            signature = _signatures[module] = inspect.signature(module.forward)
+        bound = signature.bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {**{str(i): value for i, value in enumerate(args)}, **kwargs}
+    named: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            named |= {str(len(named) + i): entry for i, entry in enumerate(value)}
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            named |= value
+        else:
+            named[name] = value
+    return named
+
+
+def part_of(value: Any, port: str) -> Any:
+    """Follow a port such as ``"#out.hidden"``, ``"#out.0"`` or ``"#in.x"`` into a value.
+
+    Parameters
+    ----------
+    value : Any
+        The output, or the :func:`arguments`. A whole number counts entries from 0; other words are
+        keys of mappings or attributes.
+    port : str
+        See :mod:`geomprobe.hooks.names`; an empty one is the value itself.
+
+    Raises
+    ------
+    Unobservable
+        There is no such part; the message lists those that are there.
+    """
+    for word in port.split(".")[1:]:
+        value = _step(value, word)
+    return value
+
+
+def _step(value: Any, word: str) -> Any:
+    if isinstance(value, Mapping):
+        if word in value:
+            return value[word]
+        if word.isdigit() and int(word) < len(value):
+            return list(value.values())[int(word)]
+        there = list(value)
+    elif word.isdigit() and isinstance(value, Sequence):
+        if int(word) < len(value):
+            return value[int(word)]
+        there = list(range(len(value)))
+    elif dataclasses.is_dataclass(value) and word.isdigit():
+        return _step([getattr(value, entry.name) for entry in dataclasses.fields(value)], word)
+    elif hasattr(value, word):
+        return getattr(value, word)
+    else:
+        there = list(getattr(value, "__dict__", ()))
+    raise Unobservable(f"no part {word!r} in a {type(value).__name__}; it has {there}")
+
+
+def output_tensor(output: Any) -> torch.Tensor | PackedSequence:
+    """Return the first floating-point tensor, or packed sequence, in a value.
 
     Tuples, lists, dicts, dataclasses and everything registered as a pytree are looked into.
 
@@ -30,19 +94,25 @@ def output_tensor(output: Any) -> torch.Tensor:
     Unobservable
         There is none, or it cannot be read row by row.
     """
-    if isinstance(output, PackedSequence):
-        raise Unobservable("a PackedSequence mixes samples; observe a layer that returns padding")
-    leaves = pytree.tree_leaves(output)
-    if not any(isinstance(leaf, torch.Tensor) for leaf in leaves):
-        leaves = pytree.tree_leaves(_opened(output))
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    for tensor in tensors:
-        if tensor.is_floating_point() and tensor.layout == torch.strided and tensor.ndim:
-            return tensor
+    leaves = _leaves(output)
+    if not any(isinstance(leaf, torch.Tensor | PackedSequence) for leaf in leaves):
+        leaves = _leaves(_opened(output))
+    tensors = []
+    for leaf in leaves:
+        if isinstance(leaf, PackedSequence):
+            return leaf
+        if isinstance(leaf, torch.Tensor):
+            if leaf.is_floating_point() and leaf.layout == torch.strided and leaf.ndim:
+                return leaf
+            tensors.append(leaf)
     if tensors:
         kinds = ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors}))
         raise Unobservable(f"no dense floating-point tensor in the output, only {kinds}")
     raise Unobservable(f"no tensor in an output of type {type(output).__name__}")
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, PackedSequence))
 
 
 def _opened(output: Any) -> Any:
@@ -51,56 +121,3 @@ def _opened(output: Any) -> Any:
     if dataclasses.is_dataclass(output):
         return [getattr(output, entry.name) for entry in dataclasses.fields(output)]
     return output
-
-
-def output_rows(
-    tensor: torch.Tensor, module: nn.Module, pool: str, n_samples: int | None
-) -> tuple[torch.Tensor, int]:
-    """Arrange a layer's output as points.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        What the layer returned.
-    module : torch.nn.Module
-        The layer, which tells where the channels are.
-    pool : {"flatten", "mean", "positions"}
-        One point a sample from all its activations; one point a sample, averaged over positions;
-        or one point a position. Channels are the second axis of outputs with four or more axes and
-        of one-dimensional convolutions, norms and pools; otherwise the last axis.
-    n_samples : int or None
-        How many samples the model was given.
-
-    Returns
-    -------
-    rows : Tensor of shape (n_samples * positions, d)
-        A view where possible: copy before the next layer can change it.
-    positions : int
-        Rows that each sample has.
-
-    Raises
-    ------
-    Unobservable
-        The first axis does not run over the samples.
-    """
-    if tensor.ndim == 3 and not _batch_first(module):
-        tensor = tensor.transpose(0, 1)
-    if n_samples is not None and tensor.shape[0] != n_samples:
-        raise Unobservable(
-            f"the output has {tensor.shape[0]} rows for {n_samples} samples, so that rows cannot "
-            "be told to samples"
-        )
-    if tensor.ndim <= 2 or pool == "flatten":
-        return tensor.reshape(tensor.shape[0], -1), 1
-    if tensor.ndim > 3 or type(module).__name__.startswith(_CHANNELS_SECOND):
-        tensor = tensor.movedim(1, -1)
-    tensor = tensor.flatten(1, -2)
-    if pool == "mean":
-        return tensor.mean(dim=1), 1
-    return tensor.reshape(-1, tensor.shape[-1]), int(tensor.shape[1])
-
-
-def _batch_first(module: nn.Module) -> bool:
-    own = getattr(module, "batch_first", None)
-    attention = getattr(module, "self_attn", None)
-    return bool(getattr(attention, "batch_first", True) if own is None else own)

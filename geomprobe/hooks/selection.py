@@ -12,13 +12,17 @@ import torch
 from torch import nn
 
 from geomprobe.exceptions import LayerSelectionError
-from geomprobe.hooks.names import ROOT, canonical_name
+from geomprobe.hooks.names import ROOT, canonical_name, split_port
 
 #: A name or glob, ``"re:..."``, a module class, a module of the model, or a predicate of both.
 Pattern = str | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
 Layers = Pattern | Iterable[Pattern]
 
 _AUTO_LIMIT = 8
+_LAYERS = frozenset(
+    f"torch.nn.modules.{kind}"
+    for kind in ("conv", "linear", "sparse", "batchnorm", "normalization", "instancenorm", "rnn")
+)
 _NO_FORWARD = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -29,7 +33,8 @@ class LayerSelection:
     Parameters
     ----------
     selected : mapping of str to Module
-        What the patterns match, in the order of the model.
+        The sites that the patterns match (see :mod:`geomprobe.hooks.names`), in the order of the
+        model.
     skipped : mapping of str to str
         Which of these cannot be observed, with the reason.
     aliases : mapping of str to tuple of str
@@ -67,10 +72,10 @@ def unwrap(model: nn.Module) -> nn.Module:
             "a ScriptModule does not call the hooks of its layers; pass the eager model it was "
             "scripted from"
         )
-    if isinstance(model, nn.DataParallel):
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
         raise TypeError(
-            "DataParallel replicates the model at every call, and hooks on replicas race; pass "
-            "model.module, or use DistributedDataParallel"
+            "DataParallel replicates modules at every call, and hooks on replicas race; pass "
+            "model.module, which it wraps, or use DistributedDataParallel"
         )
     if isinstance(model, nn.parallel.DistributedDataParallel):
         return unwrap(model.module)
@@ -91,11 +96,13 @@ def select_layers(
     layers : pattern or iterable of patterns
         A string is an exact name or a glob on dotted names (``*`` crosses dots), or a regular
         expression after ``re:`` (searched); a class selects its instances; a module selects
-        itself; a callable gets ``(name, module)``. Several patterns are united. ``"auto"`` takes
-        the outputs of blocks and of nonlinearities outside them, and the last layer with
-        parameters; with more than eight, eight spread evenly over the depth.
+        itself; a callable gets ``(name, module)``. Several patterns are united. After a string,
+        ``#in`` observes the input instead of the output, and ``#out.hidden``, ``#out.0`` or
+        ``#in.x`` one part of it. ``"auto"`` takes the outputs of blocks and of nonlinearities
+        outside them, and the last layer with parameters; with more than eight, eight spread evenly
+        over the depth.
     exclude : pattern or iterable of patterns
-        Taken off again.
+        Taken off again, with whatever is observed of these layers.
 
     Returns
     -------
@@ -109,31 +116,40 @@ def select_layers(
         The model or a pattern is of a kind that cannot be used.
     """
     names, aliases = _named_layers(unwrap(model))
+    chosen: set[tuple[str, str]] = set()
     if isinstance(layers, str) and layers == "auto":
-        chosen, explanation = _auto(names)
+        found, explanation = _auto(names)
+        chosen = {(name, "") for name in found}
     else:
-        chosen = {name for pattern in _listed(layers) for name in _matches(pattern, names, aliases)}
+        for pattern in _listed(layers):
+            plain, port = split_port(pattern) if isinstance(pattern, str) else (pattern, "")
+            chosen |= {(name, port) for name in _matches(plain, names, aliases)}
         explanation = f"{len(chosen)} layers match {layers!r}"
     for pattern in _listed(exclude):
-        chosen -= _matches(pattern, names, aliases)
+        excluded = _matches(pattern, names, aliases)
+        chosen = {(name, port) for name, port in chosen if name not in excluded}
     if not chosen:
         raise LayerSelectionError(f"exclude={exclude!r} takes off every layer of {layers!r}")
-    ordered = {name: module for name, module in names.items() if name in chosen}
-    skipped = {
-        name: f"{type(module).__name__} is a container without a forward of its own"
-        for name, module in ordered.items()
-        if isinstance(module, _NO_FORWARD)
-    } | {
-        name: "a ScriptModule does not call hooks"
-        for name, module in ordered.items()
-        if isinstance(module, torch.jit.ScriptModule)
-    }
+    place = {name: i for i, name in enumerate(names)}
+    ordered = sorted(chosen, key=lambda one: (place[one[0]], one[1]))
     return LayerSelection(
-        selected=ordered,
-        skipped=skipped,
-        aliases={name: aliases[name] for name in ordered if aliases[name]},
+        selected={name + port: names[name] for name, port in ordered},
+        skipped={
+            name + port: reason
+            for name, port in ordered
+            if (reason := _cannot_be_observed(names[name]))
+        },
+        aliases={name + port: aliases[name] for name, port in ordered if aliases[name]},
         explanation=explanation,
     )
+
+
+def _cannot_be_observed(module: nn.Module) -> str:
+    if isinstance(module, _NO_FORWARD):
+        return f"{type(module).__name__} is a container without a forward of its own"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "a ScriptModule does not call hooks"
+    return ""
 
 
 def _listed(patterns: Layers) -> list[Pattern]:
@@ -201,7 +217,7 @@ def _nothing_matches(pattern: Pattern, names: list[str]) -> str:
 def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:
     blocks = {name for name in names if _is_block(name, names)}
     outer = {b for b in blocks if not any(b.startswith(f"{other}.") for other in blocks)}
-    leaves = {name: m for name, m in names.items() if not any(True for _ in m.children())}
+    leaves = {name: m for name, m in names.items() if _is_leaf(m)}
     bends = {
         name
         for name, module in leaves.items()
@@ -225,6 +241,8 @@ def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:
 def _is_block(name: str, names: Mapping[str, nn.Module]) -> bool:
     """Whether a module with children is one item of a sequence, and not itself one of such."""
     module = names[name]
+    if _is_leaf(module):
+        return False
     parts = list(module.children())
     is_sequence_of_blocks = isinstance(module, nn.Sequential) and any(
         True for part in parts for _ in part.children()
@@ -233,6 +251,12 @@ def _is_block(name: str, names: Mapping[str, nn.Module]) -> bool:
         return False
     parent = names.get(name.rpartition(".")[0] or ROOT)
     return isinstance(parent, nn.ModuleList | nn.Sequential)
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Whether a module is a layer, though its class may have added children to one of PyTorch's."""
+    is_layer = any(cls.__module__ in _LAYERS for cls in type(module).__mro__)
+    return is_layer or not any(True for _ in module.children())
 
 
 def _bends(module: nn.Module) -> bool:

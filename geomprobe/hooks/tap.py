@@ -5,8 +5,10 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +18,9 @@ from torch.utils.hooks import RemovableHandle
 
 from geomprobe.evidence import leading_size
 from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.hooks.compiled import compiled_parts, eager_stance
+from geomprobe.hooks.names import key_of, split_port
+from geomprobe.hooks.outputs import arguments
 from geomprobe.hooks.quiet import visits
 from geomprobe.hooks.selection import LayerSelection, unwrap
 
@@ -30,13 +35,16 @@ class Batch:
         Number of samples; None where the model is given no tensor.
     start : int
         How many samples the tap has seen before.
-    training : bool
-        Whether the model is in training mode.
+    phase : str
+        ``"train"`` or ``"eval"``, as the model's flag says, or what :meth:`Tap.phase` names.
+    given : callable
+        Returns what the model was called with: see :func:`~geomprobe.hooks.outputs.arguments`.
     """
 
     size: int | None
     start: int
-    training: bool
+    phase: str
+    given: Callable[[], dict[str, Any]]
 
 
 class Tap:
@@ -47,64 +55,87 @@ class Tap:
     model : torch.nn.Module
         Hooks go on the layers, and on the model itself to see where a forward pass begins and ends.
     selection : LayerSelection
-        Layers to listen to.
+        What to listen to.
     listen : callable
-        ``listen(layer, module, output, batch)``. The k-th repeated call of a module in one forward
-        pass is told as layer ``"name#k"``. Whatever it returns is ignored: the layer's output is
-        never replaced.
+        ``listen(site, call, module, value, batch)``: the value is the layer's output, or for a
+        site ``"...#in"`` its arguments by name; ``call`` counts the calls of the site in one
+        forward pass from 0. What it returns is ignored: an output is never replaced.
+    batch_axis : int
+        Which axis of the model's inputs runs over the samples.
     strict : bool
         Let an exception of the listener pass into the forward. Otherwise it detaches the tap and
         becomes a :class:`~geomprobe.exceptions.DetachedProbeWarning`.
 
     Notes
     -----
-    Outputs outside a forward pass of the whole model are not told. Neither are the recomputations
-    of gradient checkpointing, values inside transformations of ``torch.func``, nor the passes of
-    other observers, which run inside :func:`~geomprobe.hooks.quiet`: a tap attached outside of it
-    does not hear them. Copies and pickles of a hooked model carry hooks that do nothing.
+    Not told are outputs outside a forward pass of the whole model, the recomputations of gradient
+    checkpointing, values inside transformations of ``torch.func``, and the passes of other
+    observers, which run inside :func:`~geomprobe.hooks.quiet`: a tap attached outside of it does
+    not hear them. :attr:`unheard` keeps the reasons. Copies and pickles of a hooked model carry
+    hooks that do nothing. Compiled code calls no hooks, and while a tap is attached to a model with
+    compiled parts, whatever ``torch.compile`` has compiled runs eagerly.
     """
 
     def __init__(
         self,
         model: nn.Module,
         selection: LayerSelection,
-        listen: Callable[[str, nn.Module, Any, Batch], None],
+        listen: Callable[[str, int, nn.Module, Any, Batch], None],
         *,
+        batch_axis: int = 0,
         strict: bool = False,
     ) -> None:
         self._model = unwrap(model)
+        self._is_compiled = bool(compiled_parts(model))
         self._selection = selection
         self._listen = listen
+        self._batch_axis = batch_axis
         self._strict = strict
-        self._handles: list[RemovableHandle] = []
+        self._hooks: weakref.finalize[..., Tap] | None = None
         self._batch: Batch | None = None
         self._calls: Counter[str] = Counter()
         self._visits = 0
+        self._phase: str | None = None
+        self.passes = 0
         self.samples_seen = 0
+        #: Why calls of a site were not told, by site.
+        self.unheard: dict[str, str] = {}
 
     @property
     def attached(self) -> bool:
         """Whether the hooks are in place."""
-        return bool(self._handles)
+        return self._hooks is not None and self._hooks.alive
 
     def attach(self) -> None:
-        """Put the hooks in place; a second call changes nothing."""
-        if self._handles:
+        """Put the hooks in place; a second call changes nothing.
+
+        Raises
+        ------
+        TypeError
+            The model has compiled parts, and this PyTorch cannot run them eagerly for a while.
+        """
+        if self.attached:
             return
+        if self._is_compiled:
+            eager_stance.hold()
         self._visits = visits(self._model)
         me = weakref.ref(self)
-        begin, end = _Begin(me), _End(me)
-        self._handles.append(self._model.register_forward_pre_hook(begin, with_kwargs=True))
-        for name, module in self._selection.modules.items():
-            self._handles.append(module.register_forward_hook(_Output(me, name)))
-        self._handles.append(self._model.register_forward_hook(end, always_call=True))
+        handles = [self._model.register_forward_pre_hook(_Begin(me), with_kwargs=True)]
+        for site, module in self._selection.modules.items():
+            if split_port(site)[1].startswith("#in"):
+                handle = module.register_forward_pre_hook(_Input(me, site), with_kwargs=True)
+            else:
+                handle = module.register_forward_hook(_Output(me, site))
+            handles.append(handle)
+        handles.append(self._model.register_forward_hook(_End(me), always_call=True))
+        self._hooks = weakref.finalize(self, _take_off, handles, self._is_compiled)
+        self._hooks.atexit = False
 
     def detach(self) -> None:
         """Take the hooks off; a second call changes nothing."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
         self._batch = None
+        if self._hooks is not None:
+            self._hooks()
 
     def __enter__(self) -> Tap:
         self.attach()
@@ -113,34 +144,60 @@ class Tap:
     def __exit__(self, *error: object) -> None:
         self.detach()
 
-    def _begin(self, inputs: Any, training: bool) -> None:
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Name the phase of the passes within, such as ``"sanity check"``."""
+        before, self._phase = self._phase, name
+        try:
+            yield
+        finally:
+            self._phase = before
+
+    def _begin(self, args: Any, kwargs: Any) -> None:
         if _in_backward() or visits(self._model) != self._visits:
             return
         self._calls.clear()
-        self._batch = Batch(leading_size(inputs), self.samples_seen, training)
+        phase = self._phase or ("train" if self._model.training else "eval")
+        size = leading_size((args, kwargs), self._batch_axis)
+        given = partial(arguments, self._model, args, kwargs)
+        self._batch = Batch(size, self.samples_seen, phase, given)
+        self.passes += 1
 
     def _end(self) -> None:
         if self._batch is not None and not _in_backward():
             self.samples_seen += self._batch.size or 0
             self._batch = None
 
-    def _output(self, name: str, module: nn.Module, output: Any) -> None:
-        if self._batch is None or _in_backward() or _in_functorch(output):
+    def _tell(self, site: str, module: nn.Module, value: Any) -> None:
+        if _in_backward() or visits(self._model) != self._visits:
             return
-        call = self._calls[name]
-        self._calls[name] += 1
+        if _in_functorch(value):
+            self.unheard[site] = "called inside torch.func, where values are not data"
+            return
+        if self._batch is None:
+            self.unheard[site] = "called outside a forward pass of the whole model"
+            return
+        call = self._calls[site]
+        self._calls[site] += 1
         try:
-            self._listen(f"{name}#{call}" if call else name, module, output, self._batch)
+            self._listen(site, call, module, value, self._batch)
         except Exception as error:
             self.detach()
             if self._strict:
                 raise
             warnings.warn(
-                f"observing layer {name!r} failed and the probe is detached: "
+                f"observing layer {key_of(site, call)!r} failed and the probe is detached: "
                 f"{type(error).__name__}: {error}",
                 DetachedProbeWarning,
                 stacklevel=2,
             )
+
+
+def _take_off(handles: list[RemovableHandle], is_compiled: bool) -> None:
+    for handle in handles:
+        handle.remove()
+    if is_compiled:
+        eager_stance.release()
 
 
 def _in_backward() -> bool:
@@ -149,19 +206,19 @@ def _in_backward() -> bool:
     return task is not None and task() != -1
 
 
-def _in_functorch(output: Any) -> bool:
+def _in_functorch(value: Any) -> bool:
     """Whether a transformation of torch.func is running, inside which values are not data."""
     is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
-    tensors = (leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, torch.Tensor))
+    tensors = (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
     return is_wrapped is not None and any(map(is_wrapped, tensors))
 
 
 class _Hook:
-    """A hook that holds its tap weakly; copied or unpickled, it has none and does nothing."""
+    """A hook that holds its tap weakly; copied, unpickled or compiled, it does nothing."""
 
-    def __init__(self, tap: Callable[[], Tap | None] = lambda: None, name: str = "") -> None:
+    def __init__(self, tap: Callable[[], Tap | None] = lambda: None, site: str = "") -> None:
         self._tap = tap
-        self._name = name
+        self._site = site
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
         return type(self)()
@@ -172,17 +229,23 @@ class _Hook:
 
 class _Begin(_Hook):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if (tap := self._tap()) is not None:
-            tap._begin((args, kwargs), module.training)
+        if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
+            tap._begin(args, kwargs)
+
+
+class _Input(_Hook):
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
+            tap._tell(self._site, module, arguments(module, args, kwargs))
 
 
 class _Output(_Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if (tap := self._tap()) is not None:
-            tap._output(self._name, module, output)
+        if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
+            tap._tell(self._site, module, output)
 
 
 class _End(_Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if (tap := self._tap()) is not None:
+        if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
             tap._end()

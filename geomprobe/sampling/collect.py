@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Evidence, Loss, Samples, forward
 from geomprobe.hooks.quiet import quiet
-from geomprobe.sampling.loading import iterate_batches, number_of_batches, shapes
+from geomprobe.sampling.distributed import place, to_first
+from geomprobe.sampling.loading import is_split, iterate_batches, number_of_batches, shapes
 from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.reservoir import TreeReservoir
 
@@ -59,26 +60,8 @@ def collect(
     -----
     The model is left as it was: see :func:`~geomprobe.hooks.quiet`. No gradient is computed.
     """
-    if any(is_lazy(parameter) for parameter in probe.model.parameters()):
-        raise ValueError(
-            "the model has lazy parameters, which its first pass would draw; run one batch "
-            "through it first"
-        )
     kept = TreeReservoir(samples, seed)
-    batches = iterate_batches(data)
-    if progress:
-        from tqdm.auto import tqdm
-
-        batches = tqdm(
-            batches, desc="collecting", unit="batch", total=number_of_batches(data), leave=False
-        )
-    with quiet(probe.model), torch.no_grad(), probe:
-        for batch in batches:
-            assert batch.ids is not None
-            probe.identify(batch.ids.numpy(), _labels(batch.targets))
-            samples_run = _in_model_precision(batch, probe.model)
-            _run(probe.model, samples_run)
-            kept.add(samples_run, batch.ids.numpy())
+    _show(probe, data, kept, (0, 1), progress)
     return Evidence(
         clouds=probe.clouds,
         trajectory=trajectory,
@@ -88,6 +71,94 @@ def collect(
         step=step,
         n_train=n_train,
         seed=seed,
+    )
+
+
+def collect_together(
+    probe: Probe, data: Any, *, samples: int = 64, seed: int = 0
+) -> Evidence | None:
+    """Do what :func:`collect` does on all processes of ``torch.distributed`` together.
+
+    Every process must call it. Each shows its share of the data to its model: what a
+    ``DistributedSampler`` gives it; of other data, which must be the same everywhere, every so
+    many-th batch; all of them where FSDP needs the processes in step. The first process gets the
+    evidence that it would have got alone.
+
+    Parameters
+    ----------
+    probe, data, samples, seed
+        As in :func:`collect`.
+
+    Returns
+    -------
+    Evidence with clouds, model and data; None on processes other than the first
+
+    Raises
+    ------
+    ValueError
+        On the first process, if any of them failed.
+    """
+    kept = TreeReservoir(samples, seed)
+    alone = is_split(data) or _needs_all_processes(probe.model)
+    reason = ""
+    try:
+        _show(probe, data, kept, (0, 1) if alone else place(), progress=False)
+    except Exception as error:  # The others wait for this process: it must not leave.
+        reason = f"{type(error).__name__}: {error}"
+    received = to_first([reason, [list(one.to("cpu").parts) for one in kept.contents()]])
+    clouds = probe.gather()
+    if received is None or clouds is None:
+        return None
+    if failures := [f"process {i}: {why}" for i, (why, _) in enumerate(received) if why]:
+        raise ValueError("; ".join(failures))
+    together = TreeReservoir(samples, seed)
+    for _, singles in received:
+        for inputs, targets, ids in singles:
+            together.add(Samples(inputs, targets, ids), ids.numpy())
+    data = _joined(together.contents()).to(_device(probe.model))
+    return Evidence(clouds=clouds, model=probe.model, data=data, seed=seed)
+
+
+def _show(
+    probe: Probe, data: Any, kept: TreeReservoir, share: tuple[int, int], progress: bool
+) -> None:
+    if any(is_lazy(parameter) for parameter in probe.model.parameters()):
+        raise ValueError(
+            "the model has lazy parameters, which its first pass would draw; run one batch "
+            "through it first"
+        )
+    batches = iterate_batches(data)
+    if progress:
+        from tqdm.auto import tqdm
+
+        batches = tqdm(
+            batches, desc="collecting", unit="batch", total=number_of_batches(data), leave=False
+        )
+    turn, processes = share
+    # Leaving inference mode makes what is kept usable by autograd later.
+    with quiet(probe.model), torch.inference_mode(False), torch.no_grad():
+        probe.attach()
+        try:
+            for number, batch in enumerate(batches):
+                if number % processes != turn:
+                    continue
+                assert batch.ids is not None
+                ids = batch.ids.numpy()
+                probe.identify(ids, _labels(batch.targets))
+                shown = _in_model_precision(batch, probe.model)
+                _run(probe.model, shown)
+                kept.add(shown, ids)
+        finally:
+            probe.detach()
+    if len(kept.choice):
+        probe.warn_of_silence()
+
+
+def _needs_all_processes(model: torch.nn.Module) -> bool:
+    """Whether a forward pass talks to other processes, as with FSDP."""
+    return any(
+        hasattr(tensor, "full_tensor") or type(tensor).__name__ == "FlatParameter"
+        for tensor in model.parameters()
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
 
 from geomprobe.evidence import Samples, leading_size
 
@@ -31,7 +32,8 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
     Yields
     ------
     Samples
-        With ids that number the samples in the order they come.
+        With ids: the indices of a ``DistributedSampler``, where the loader has one; otherwise
+        samples are numbered in the order they come.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
     TypeError
         The data are of no known kind.
     """
-    start = 0
+    start, indices = 0, _global_indices(data)
     for batch in _batches(data, batch_size):
         samples = as_samples(batch)
         if not len(samples):
@@ -55,6 +57,8 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
             )
         ids = torch.arange(start, start + len(samples))
         start += len(samples)
+        if indices is not None:
+            ids = indices[ids]
         yield Samples(samples.inputs, samples.targets, ids)
     if not start:
         raise ValueError("the data hold no batches: an empty loader, or a generator used up before")
@@ -81,6 +85,15 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
         f"data must be a loader, a dataset, a tensor, or a tuple (inputs, targets) of tensors, "
         f"got {type(data).__name__}"
     )
+
+
+def is_split(data: Any) -> bool:
+    """Whether the data are a loader that gives each process a share of its own."""
+    return isinstance(data, DataLoader) and isinstance(data.sampler, DistributedSampler)
+
+
+def _global_indices(data: Any) -> torch.Tensor | None:
+    return torch.tensor(list(data.sampler)) if is_split(data) else None
 
 
 def number_of_batches(data: Any) -> int | None:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
+from torch.nn.utils.rnn import PackedSequence
 
-from geomprobe.clouds import CloudSet, PointCloud
+from geomprobe.clouds import CloudSet
 from geomprobe.exceptions import SkippedLayerWarning
-from geomprobe.hooks.outputs import POOLS, Unobservable, output_rows, output_tensor
-from geomprobe.hooks.selection import Layers, select_layers, unwrap
+from geomprobe.hooks.masks import Mask, padding_mask
+from geomprobe.hooks.names import key_of, site_of, split_port
+from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
+from geomprobe.hooks.points import LAYOUTS, POOLS, arrange
+from geomprobe.hooks.selection import Layers, LayerSelection, select_layers, unwrap
 from geomprobe.hooks.tap import Batch, Tap
-from geomprobe.memory import require_memory
-from geomprobe.sampling.projection import SparseProjection
-from geomprobe.sampling.reservoir import Reservoir
+from geomprobe.sampling.collection import Collection, LayerSample, Sampling
+from geomprobe.sampling.distributed import place
 from geomprobe.storage import Array
+
+_NEVER = "never called; its parameters may be used by another module"
 
 
 class Probe:
@@ -35,14 +41,29 @@ class Probe:
     Parameters
     ----------
     model : torch.nn.Module
-        Any eager model; wrappers of torch.compile and DistributedDataParallel are looked through.
+        Any model; wrappers of torch.compile and DistributedDataParallel are looked through.
     layers, exclude
-        See :func:`~geomprobe.hooks.select_layers`.
+        See :func:`~geomprobe.hooks.select_layers`; or a selection that it returned.
     points : int
-        Most points a layer keeps: a uniform sample of all it is shown, the same samples in every
-        layer.
-    pool : {"flatten", "mean", "positions"}, or mapping of layer name to one of them
-        What a point is; see :func:`~geomprobe.hooks.output_rows`.
+        Most points a layer keeps, in each phase.
+    pool : str, or mapping of layer pattern to str
+        What a point is, see :func:`~geomprobe.hooks.arrange`: ``"auto"`` (one point a sample: the
+        mean over the tokens of a sequence, all entries of a map), ``"flatten"``, ``"mean"``,
+        ``"positions"``, ``"tokens"``, ``"last"`` or ``"cls"``. Of patterns the first that matches
+        a layer counts, and layers that none matches have ``"auto"``.
+    sampler : {"uniform", "stratified", "farthest"}
+        ``"uniform"``: every set of samples is equally likely, and all layers keep the same ones.
+        ``"stratified"``: all labels in equal numbers. ``"farthest"``: each next point the farthest
+        from those before, among a uniform sample of eight times as many; the cloud's meta states
+        the covering radius.
+    every : int
+        Look at every k-th sample only: those whose id is a multiple.
+    mask : str, callable or None
+        Which positions of sequences are real rather than padding: see
+        :func:`~geomprobe.hooks.padding_mask`.
+    layout : {"ntc", "tnc", "nct"}
+        Axes of sequences where the layer's type does not tell. ``"tnc"`` also says that the samples
+        run along the second axis of the model's inputs.
     max_width : int or None
         Wider rows are projected to this many dimensions by a
         :class:`~geomprobe.sampling.SparseProjection`; the cloud's meta says so. A multiple of 4.
@@ -53,37 +74,47 @@ class Probe:
 
     Notes
     -----
-    Holds at most ``points * min(width, max_width)`` float32 numbers a layer, whatever the length of
-    the stream. The model's outputs, gradients and random streams are not touched. A probe captures
-    the passes it is shown as they are: in train mode too, which the cloud's meta records.
+    Holds at most ``points * min(width, max_width)`` float32 numbers a layer and phase (eight times
+    that for ``"farthest"``), whatever the length of the stream. The model's outputs, gradients and
+    random streams are not touched.
+
+    Passes in train and in eval mode are kept apart. A sample whose id comes again replaces what it
+    gave before. Under ``torch.distributed`` samples are numbered so that no two processes use the
+    same number; :meth:`gather` brings all together.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        layers: Layers = "auto",
+        layers: Layers | LayerSelection = "auto",
         *,
         exclude: Layers = (),
         points: int = 1000,
-        pool: str | Mapping[str, str] = "flatten",
+        pool: str | Mapping[str, str] = "auto",
+        sampler: str = "uniform",
+        every: int = 1,
+        mask: Mask = "auto",
+        layout: str = "ntc",
         max_width: int | None = 2048,
         seed: int = 0,
         strict: bool = False,
     ) -> None:
-        if points < 1:
-            raise ValueError(f"points must be at least 1, got {points}")
-        pools = pool.values() if isinstance(pool, Mapping) else [pool]
-        if unknown := [one for one in pools if one not in POOLS]:
-            raise ValueError(f"pool must be one of {POOLS}, got {unknown[0]!r}")
-        if max_width is not None and (max_width < 4 or max_width % 4):
-            raise ValueError(f"max_width must be a positive multiple of 4, got {max_width}")
+        self._sampling = Sampling(points, sampler, every, max_width, seed)
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {LAYOUTS}, got {layout!r}")
         self.model = unwrap(model)
-        self.selection = select_layers(model, layers, exclude=exclude)
-        self._points, self._pool, self._max_width = points, pool, max_width
-        self._seed, self._strict = seed, strict
-        self._tap = Tap(model, self.selection, self._listen, strict=strict)
+        self.selection = (
+            layers
+            if isinstance(layers, LayerSelection)
+            else select_layers(model, layers, exclude=exclude)
+        )
+        self._pools = _pools(pool, self.selection)
+        self._mask, self._layout = mask, layout
+        batch_axis = 1 if layout == "tnc" else 0
+        self._tap = Tap(model, self.selection, self._listen, batch_axis=batch_axis, strict=strict)
+        self._collection = Collection(self._sampling)
         self._identity = _Identity()
-        self._layers: dict[str, _Layer] = {}
+        self._real: tuple[Batch, Any] | None = None
         self._unobservable: dict[str, str] = {}
 
     def attach(self) -> Probe:
@@ -99,9 +130,10 @@ class Probe:
         return self.attach()
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        was_attached = self._tap.attached
         self.detach()
-        if error is None:
-            self._warn_of_silence()
+        if error is None and was_attached:
+            self.warn_of_silence()
 
     def identify(self, ids: Array | None = None, labels: Array | None = None) -> None:
         """Give the sample ids and the labels of the next batch, each of shape (batch,).
@@ -114,79 +146,175 @@ class Probe:
             None if labels is None else np.asarray(labels),
         )
 
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Name the phase of the passes within a ``with``, such as ``"sanity check"``."""
+        return self._tap.phase(name)
+
     @property
     def samples_seen(self) -> int:
         """How many samples have passed through the model while attached."""
         return self._tap.samples_seen
 
     @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases of the passes so far: ``"train"``, ``"eval"``, or named by :meth:`phase`."""
+        return self._collection.phases
+
+    @property
     def clouds(self) -> CloudSet:
-        """The clouds so far, by layer; layers that gave nothing are in :attr:`manifest`."""
-        return CloudSet({name: layer.cloud(name) for name, layer in self._layers.items()})
+        """The clouds so far, by layer; layers that gave nothing are in :attr:`manifest`.
+
+        Raises
+        ------
+        ValueError
+            Passes of several phases were seen; :meth:`clouds_of` returns those of one.
+        """
+        return self._collection.clouds(self._collection.only_phase)
+
+    def clouds_of(self, phase: str) -> CloudSet:
+        """Return the clouds of the passes of one phase.
+
+        Raises
+        ------
+        ValueError
+            No pass of that phase was seen.
+        """
+        if phase not in self.phases:
+            raise ValueError(f"no pass of the phase {phase!r} was seen, but {self.phases}")
+        return self._collection.clouds(phase)
 
     @property
     def manifest(self) -> tuple[dict[str, Any], ...]:
-        """One row a selected layer: name, type, status, reason, points, dimension, aliases."""
-        rows = []
-        seen = self._tap.samples_seen > 0
+        """One row a selected layer: name, type, status, reason, points, dimension, aliases.
+
+        ``status`` is observed, skipped (for the reason given) or waiting; ``points`` are those of
+        the phase that has the most.
+        """
         selection = self.selection
+        kept: dict[str, LayerSample] = {}
+        for phase in self.phases:
+            for name, sample in self._collection.layers(phase).items():
+                if name not in kept or len(sample) > len(kept[name]):
+                    kept[name] = sample
         reasons = {**selection.skipped, **self._unobservable}
-        for name in {**selection.selected, **self._layers, **self._unobservable}:
-            module = selection.selected[name.partition("#")[0]]
-            layer, reason = self._layers.get(name), reasons.get(name, "")
-            if layer is None and not reason and seen:
-                reason = "never called; its parameters may be used by another module"
+        rows = []
+        for name in {**selection.selected, **kept, **self._unobservable}:
+            one, reason = kept.get(name), reasons.get(name, "")
+            if one is None and not reason:
+                reason = self._tap.unheard.get(name, _NEVER if self._tap.passes else "")
             rows.append(
                 {
                     "name": name,
-                    "type": type(module).__name__,
-                    "status": "observed" if layer else "skipped" if reason else "waiting",
+                    "type": type(selection.selected[site_of(name)]).__name__,
+                    "status": "observed" if one else "skipped" if reason else "waiting",
                     "reason": reason,
-                    "points": len(layer.reservoir.choice) if layer else 0,
-                    "dimension": layer.width if layer else 0,
-                    "aliases": list(self.selection.aliases.get(name, ())),
+                    "points": len(one) if one else 0,
+                    "dimension": one.width if one else 0,
+                    "aliases": list(selection.aliases.get(name, ())),
                 }
             )
         return tuple(rows)
 
-    def _listen(self, name: str, module: nn.Module, output: Any, batch: Batch) -> None:
-        if name in self._unobservable:
+    def gather(self) -> CloudSet | None:
+        """Return the clouds of all processes together on the first of them, None on the others.
+
+        Every process must call it. Samples that several have seen count once, so that the outcome
+        is that of one process that has seen everything. Without torch.distributed it is
+        :attr:`clouds`.
+        """
+        together = self._collection.gather()
+        return None if together is None else together.clouds(together.only_phase)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept, as tensors and plain types: for a checkpoint of the training."""
+        return {
+            "collection": self._collection.state_dict(),
+            "unobservable": dict(self._unobservable),
+            "samples_seen": self._tap.samples_seen,
+            "passes": self._tap.passes,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned, in place of what was kept here.
+
+        Raises
+        ------
+        ValueError
+            It is the state of a probe that samples otherwise.
+        """
+        fresh = Collection(self._sampling)
+        fresh.merge(state["collection"])
+        self._collection = fresh
+        self._unobservable = dict(state["unobservable"])
+        self._tap.samples_seen, self._tap.passes = state["samples_seen"], state["passes"]
+
+    def _listen(self, site: str, call: int, module: nn.Module, value: Any, batch: Batch) -> None:
+        key = key_of(site, call)
+        if key in self._unobservable:
             return
         try:
-            tensor = output_tensor(output).detach()
-            pool = self._pool if isinstance(self._pool, str) else self._pool.get(name, "flatten")
-            rows, positions = output_rows(tensor, module, pool, batch.size)
-            layer = self._layers.get(name)
-            if layer is None:
-                layer = self._new_layer(rows.shape[1], tensor.dtype, pool)
-            ids, labels = self._identity.of(batch, len(rows) // positions)
-            layer.add(rows, positions, ids, labels, batch.training)
-            self._layers[name] = layer
+            output = output_tensor(part_of(value, split_port(site)[1]))
+            rows = arrange(
+                output,
+                module,
+                pool=self._pools[site],
+                layout=self._layout,
+                real=self._padding(batch),
+                n_samples=batch.size,
+            )
+            ids, labels = self._identity.of(batch, len(rows.values))
+            dtype = (output.data if isinstance(output, PackedSequence) else output).dtype
+            facts = {
+                "pool": rows.pool,
+                "masked": rows.masked,
+                "dtype": str(dtype).removeprefix("torch."),
+            }
+            self._collection.add(batch.phase, key, rows, facts, ids, labels)
         except Unobservable as reason:
-            self._unobservable[name] = str(reason)
-            self._layers.pop(name, None)
-            message = f"layer {name!r} gives no cloud: {reason}"
+            self._unobservable[key] = str(reason)
+            self._collection.forget(key)
+            message = f"layer {key!r} gives no cloud: {reason}"
             warnings.warn(message, SkippedLayerWarning, stacklevel=2)
 
-    def _new_layer(self, width: int, dtype: torch.dtype, pool: str) -> _Layer:
-        kept = min(width, self._max_width or width)
-        require_memory(
-            4 * self._points * kept,
-            f"a cloud of {self._points} points in {kept} dimensions",
-            "Ask for fewer points, a smaller max_width, or pool='mean'.",
-        )
-        projection = SparseProjection(width, kept, seed=self._seed) if kept < width else None
-        return _Layer(Reservoir(self._points, self._seed), width, projection, dtype, pool)
+    def _padding(self, batch: Batch) -> Any:
+        if self._real is None or self._real[0] is not batch:
+            given = batch.given() if self._mask is not None else {}
+            self._real = batch, padding_mask(self._mask, given, batch.size)
+        return self._real[1]
 
-    def _warn_of_silence(self) -> None:
+    def warn_of_silence(self) -> None:
+        """Warn of selected layers that gave no cloud, and say why."""
+        if not self._tap.passes and not self._tap.unheard:
+            warnings.warn(
+                "the probe saw no forward pass of its model. Call the model itself, not one of its "
+                "methods, a copy, or a compiled version that the probe was not given",
+                SkippedLayerWarning,
+                stacklevel=3,
+            )
+            return
         silent = [
             f"{row['name']!r}: {row['reason']}"
             for row in self.manifest
             if row["status"] == "skipped" and row["name"] not in self._unobservable
         ]
-        if silent and self.samples_seen:
+        if silent:
             message = f"selected layers that give no cloud: {'; '.join(silent)}"
             warnings.warn(message, SkippedLayerWarning, stacklevel=3)
+
+
+def _pools(pool: str | Mapping[str, str], selection: LayerSelection) -> dict[str, str]:
+    """Return the pool of each selected site."""
+    rules = {"*": pool} if isinstance(pool, str) else dict(pool)
+    if unknown := [one for one in rules.values() if one not in POOLS]:
+        raise ValueError(f"pool must be one of {POOLS}, got {unknown[0]!r}")
+    sites = list(selection.selected)
+    for pattern in rules:
+        if not any(fnmatchcase(site, pattern) for site in sites):
+            raise ValueError(f"pool names {pattern!r}, which matches none of the layers {sites}")
+    return {
+        site: next((one for pattern, one in rules.items() if fnmatchcase(site, pattern)), "auto")
+        for site in sites
+    }
 
 
 @dataclass(frozen=True)
@@ -200,60 +328,16 @@ class _Identity:
     def of(self, batch: Batch, size: int) -> tuple[Array, Array | None]:
         """Return the ids and the labels of a batch of so many samples."""
         if batch.start != self.start:
-            return np.arange(batch.start, batch.start + size), None
+            return _numbered(batch.start, size), None
         for name, given in (("ids", self.ids), ("labels", self.labels)):
             if given is not None and given.shape != (size,):
                 raise ValueError(
                     f"{name} of shape {given.shape} were given for a batch of {size} samples"
                 )
-        ids = np.arange(batch.start, batch.start + size) if self.ids is None else self.ids
-        return ids, self.labels
+        return _numbered(batch.start, size) if self.ids is None else self.ids, self.labels
 
 
-class _Layer:
-    """What one layer has given so far."""
-
-    def __init__(
-        self,
-        reservoir: Reservoir,
-        width: int,
-        projection: SparseProjection | None,
-        dtype: torch.dtype,
-        pool: str,
-    ) -> None:
-        self.reservoir, self.width, self.pool = reservoir, width, pool
-        self._projection, self._dtype = projection, dtype
-        self._phases: set[str] = set()
-
-    def add(
-        self, rows: torch.Tensor, positions: int, ids: Array, labels: Array | None, training: bool
-    ) -> None:
-        if rows.shape[1] != self.width:
-            raise Unobservable(
-                f"its width changed from {self.width} to {rows.shape[1]} between batches; "
-                "pool='mean' or 'positions' gives rows of one width"
-            )
-        self._phases.add("train" if training else "eval")
-        places = None
-        if positions > 1:
-            places = np.tile(np.arange(positions), len(ids))
-            ids = np.repeat(ids, positions)
-            labels = None if labels is None else np.repeat(labels, positions)
-        self.reservoir.add(rows, ids, places, labels=labels, transform=self._projection)
-
-    def cloud(self, name: str) -> PointCloud:
-        points, ids, labels = self.reservoir.contents()
-        meta: dict[str, Any] = {
-            "pool": self.pool,
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "seen": self.reservoir.choice.seen,
-            "phases": sorted(self._phases),
-            "width": self.width,
-        }
-        if self._projection is not None:
-            meta["projection"] = {
-                "dimensions": self._projection.k,
-                "seed": self._projection.seed,
-                "distortion": self._projection.distortion(len(points)),
-            }
-        return PointCloud(points, labels, ids, layer=name, meta=meta)
+def _numbered(start: int, size: int) -> Array:
+    """Give numbers to samples as they come, on each process other ones."""
+    rank, processes = place()
+    return np.arange(start, start + size) * processes + rank

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from geomprobe.hooks import Unobservable, output_rows, output_tensor
+from geomprobe.hooks import Unobservable, output_tensor
+from geomprobe.hooks.outputs import arguments, part_of
 
 
 @dataclass
@@ -25,6 +26,11 @@ def test_the_first_floating_tensor_is_found_in_any_structure(output):
     assert output_tensor(output) is X
 
 
+def test_a_packed_sequence_is_found_whole():
+    packed = pack_sequence([X[0], X[1]])
+    assert output_tensor((packed, (X, X))) is packed
+
+
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
@@ -33,7 +39,6 @@ def test_the_first_floating_tensor_is_found_in_any_structure(output):
         ("text", "no tensor in an output of type str"),
         (torch.tensor(1.0), "only float32"),
         (X.to_sparse(), "no dense"),
-        (pack_sequence([X[0], X[1]]), "PackedSequence"),
     ],
 )
 def test_what_cannot_be_observed_says_why(output, reason):
@@ -41,38 +46,53 @@ def test_what_cannot_be_observed_says_why(output, reason):
         output_tensor(output)
 
 
-def test_pools_of_a_convolution_put_channels_second():
-    maps = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
-    conv = nn.Conv2d(3, 3, 1)
-    flat, positions = output_rows(maps, conv, "flatten", 2)
-    assert flat.shape == (2, 60)
-    assert positions == 1
-    mean, _ = output_rows(maps, conv, "mean", 2)
-    assert torch.equal(mean, maps.mean(dim=(2, 3)))
-    rows, positions = output_rows(maps, conv, "positions", 2)
-    assert positions == 20
-    assert torch.equal(rows[7], maps[0, :, 1, 2])
-    last = output_rows(maps.to(memory_format=torch.channels_last), conv, "flatten", 2)[0]
-    assert torch.equal(last, flat)
+class Hidden:
+    def __init__(self):
+        self.state = X
 
 
-def test_sequences_have_channels_last_and_conv1d_second():
-    tokens = torch.arange(2 * 3 * 4.0).reshape(2, 3, 4)
-    assert torch.equal(output_rows(tokens, nn.LayerNorm(4), "mean", 2)[0], tokens.mean(dim=1))
-    assert torch.equal(output_rows(tokens, nn.Conv1d(3, 3, 1), "mean", 2)[0], tokens.mean(dim=2))
-    assert torch.equal(output_rows(tokens, nn.LayerNorm(4), "positions", 2)[0][4], tokens[1, 1])
+@pytest.mark.parametrize(
+    ("value", "port"),
+    [
+        (X, ""),
+        ((X + 1, X), "#out.1"),
+        ({"a": {"b": X}}, "#out.a.b"),
+        ({"a": X + 1, "b": X}, "#out.1"),
+        (Output(X.long(), X), "#out.hidden"),
+        (Output(X.long(), X), "#out.1"),
+        (Hidden(), "#out.state"),
+        ({"x": X}, "#in.x"),
+    ],
+)
+def test_a_port_names_one_part(value, port):
+    assert part_of(value, port) is X
 
 
-def test_time_first_layers_are_transposed():
-    steps_first = torch.randn(5, 2, 3)  # (T, N, d)
-    rows, _ = output_rows(steps_first, nn.LSTM(3, 3), "flatten", 2)
-    assert torch.equal(rows, steps_first.transpose(0, 1).reshape(2, 15))
+@pytest.mark.parametrize(
+    ("value", "port", "reason"),
+    [
+        ({"a": X}, "#out.b", r"no part 'b' in a dict; it has \['a'\]"),
+        ((X, X), "#out.2", r"no part '2' in a tuple; it has \[0, 1\]"),
+        (Output(X, X), "#out.logits", r"no part 'logits' in a Output; it has \['ids', 'hidden'\]"),
+        ({"a": (X,)}, "#out.a.first", "no part 'first' in a tuple"),
+    ],
+)
+def test_a_part_that_is_not_there_is_named_with_those_that_are(value, port, reason):
+    with pytest.raises(Unobservable, match=reason):
+        part_of(value, port)
 
 
-def test_rows_that_are_not_samples_are_refused():
-    with pytest.raises(Unobservable, match="8 rows for 2 samples"):
-        output_rows(torch.zeros(8, 3), nn.Linear(3, 3), "flatten", 2)
+def test_arguments_have_the_names_of_the_forward_however_they_are_passed():
+    class Named(nn.Module):
+        def forward(self, x, y=None, *rest, scale=1, **more):
+            return x
 
-
-def test_one_number_a_sample_is_a_point_on_the_line():
-    assert output_rows(torch.zeros(4), nn.Identity(), "mean", 4)[0].shape == (4, 1)
+    assert arguments(Named(), (1, 2, 3), {"scale": 4, "other": 5}) == {
+        "x": 1,
+        "y": 2,
+        "2": 3,
+        "scale": 4,
+        "other": 5,
+    }
+    assert arguments(Named(), (), {"y": 2, "x": 1}) == {"x": 1, "y": 2}
+    assert arguments(nn.Identity(), (7,), {"wrong": 8}) == {"0": 7, "wrong": 8}

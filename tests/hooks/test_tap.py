@@ -9,11 +9,12 @@ from torch.utils.checkpoint import checkpoint
 
 from geomprobe.exceptions import DetachedProbeWarning
 from geomprobe.hooks import Tap, quiet, select_layers
+from geomprobe.hooks.names import key_of
 
 
 class Heard(list):
-    def __call__(self, layer, module, output, batch):
-        self.append((layer, batch.start, batch.size))
+    def __call__(self, site, call, module, value, batch):
+        self.append((key_of(site, call), batch.start, batch.size))
 
     @property
     def layers(self):
@@ -118,7 +119,7 @@ def test_outputs_are_never_replaced():
 
 
 def test_a_failing_listener_detaches_and_the_forward_goes_on():
-    def fail(layer, module, output, batch):
+    def fail(site, call, module, value, batch):
         raise RuntimeError("disk on fire")
 
     model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
@@ -161,4 +162,94 @@ def test_a_forgotten_tap_is_collected_and_its_hooks_are_silent():
     del t
     gc.collect()
     model(torch.zeros(4, 2))
+    assert not heard
+    assert not model._forward_hooks
+    assert not model[0]._forward_hooks
+
+
+def test_inputs_are_told_before_the_layer_can_change_them():
+    values = []
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(inplace=True))
+
+    def listen(site, call, module, value, batch):
+        values.append(value["input"].clone())
+
+    with tap(model, "1#in", listen):
+        x = torch.randn(4, 2)
+        model(x)
+    assert torch.equal(values[0], model[0](x))
+
+
+def test_phases_are_named_by_the_flag_of_the_model_or_by_the_caller():
+    phases = []
+    model = nn.Sequential(nn.Linear(2, 2))
+    with tap(model, "0", lambda site, call, module, value, batch: phases.append(batch.phase)) as t:
+        model(torch.zeros(1, 2))
+        model.eval()(torch.zeros(1, 2))
+        with t.phase("sanity check"):
+            model(torch.zeros(1, 2))
+        model(torch.zeros(1, 2))
+    assert phases == ["train", "eval", "sanity check", "eval"]
+
+
+def test_what_was_not_told_has_a_reason():
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+    with tap(model, ["0", "1"], Heard()) as t:
+        model[0](torch.zeros(4, 2))
+        torch.func.vmap(model)(torch.zeros(4, 2))
+    assert t.unheard["0"] == t.unheard["1"] == "called inside torch.func, where values are not data"
+    with tap(model, ["0", "1"], Heard()) as t:
+        model[0](torch.zeros(4, 2))
+    assert t.unheard == {"0": "called outside a forward pass of the whole model"}
+    assert t.passes == 0
+
+
+@pytest.mark.parametrize("fullgraph", [True, False])
+def test_compiled_models_are_heard_eagerly_and_compiled_again_afterwards(fullgraph):
+    compilations = []
+
+    def backend(graph, inputs):
+        compilations.append(graph)
+        return graph.forward
+
+    inner, heard = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), Heard()
+    model = torch.compile(inner, backend=backend, fullgraph=fullgraph)
+    model(torch.zeros(4, 2))
+    assert len(compilations) == 1
+    with tap(model, "0", heard):
+        model(torch.zeros(4, 2))
+        with tap(model, "1", heard):
+            model(torch.zeros(4, 2))
+        model(torch.zeros(5, 2))
+    assert heard.layers == ["0", "0", "1", "0"]
+    model(torch.zeros(4, 2))
+    assert len(compilations) == 1
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_compiled_parts_of_a_model_are_heard(in_place):
+    model, heard = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU())), Heard()
+    if in_place:
+        model[1].compile(backend="eager")
+    else:
+        model[1] = torch.compile(model[1], backend="eager")
+    model(torch.zeros(4, 2))
+    with tap(model, ["0", "1", "1.0"], heard):
+        model(torch.zeros(4, 2))
+    assert heard.layers == ["0", "1.0", "1"]
+
+
+def test_compiling_a_hooked_model_neither_breaks_the_graph_nor_recompiles():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    inner, heard = nn.Sequential(nn.Linear(2, 3), nn.ReLU()), Heard()
+    with tap(inner, ["0", "1", "0#in"], heard):
+        compiled = torch.compile(inner, backend=backend, fullgraph=True)
+        for _ in range(12):
+            compiled(torch.zeros(4, 2))
+    assert len(graphs) == 1
     assert not heard

@@ -29,7 +29,7 @@ def test_the_pass_is_in_evaluation_mode_and_leaves_the_model_as_it_was():
     expected = model.eval()(X).detach()
     assert np.allclose(evidence.clouds["4"].points, expected, atol=1e-6)
     assert np.array_equal(evidence.clouds["4"].labels, Y)
-    assert evidence.clouds["4"].meta["phases"] == ["eval"]
+    assert evidence.clouds["4"].meta["phase"] == "eval"
 
 
 def test_kept_samples_are_those_of_a_cloud_of_the_same_size():

@@ -92,13 +92,145 @@ def test_positions_of_a_convolution_are_points():
     assert np.array_equal(cloud.labels, cloud.sample_ids + 4)
 
 
-def test_the_phase_is_recorded():
+def test_phases_are_kept_apart():
     model = mlp().train()
+    x = torch.randn(6, 3)
     with gp.Probe(model, layers="2") as probe:
-        model(torch.zeros(2, 3))
+        assert probe.clouds == {}
+        model(x[:2])
+        assert probe.clouds["2"].meta["phase"] == "train"
         model.eval()
-        model(torch.zeros(2, 3))
-    assert probe.clouds["2"].meta["phases"] == ["eval", "train"]
+        model(x[2:5])
+        with probe.phase("sanity check"):
+            model(x[5:])
+    assert probe.phases == ("train", "eval", "sanity check")
+    ids = [probe.clouds_of(phase)["2"].sample_ids.tolist() for phase in probe.phases]
+    assert ids == [[0, 1], [2, 3, 4], [5]]
+    assert probe.manifest[0]["points"] == 3
+    with pytest.raises(ValueError, match=r"kept apart.*probe\.clouds_of\('train'\)"):
+        _ = probe.clouds
+    with pytest.raises(ValueError, match="no pass of the phase 'test' was seen"):
+        probe.clouds_of("test")
+
+
+def test_pools_are_chosen_by_the_first_pattern_that_matches():
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Sequential(nn.Conv2d(3, 2, 3)), nn.ReLU())
+    pools = {"1.*": "positions", "[01]": "mean"}
+    with gp.Probe(model, layers="*", exclude="(root)", pool=pools) as probe:
+        model(torch.randn(2, 1, 6, 6))
+    shapes = {name: cloud.points.shape for name, cloud in probe.clouds.items()}
+    assert shapes == {"0": (2, 3), "1": (2, 2), "1.0": (8, 2), "2": (2, 8)}
+    used = {name: cloud.meta["pool"] for name, cloud in probe.clouds.items()}
+    assert used == {"0": "mean", "1": "mean", "1.0": "positions", "2": "flatten"}
+    with pytest.raises(ValueError, match="pool names 'head', which matches none of the layers"):
+        gp.Probe(model, layers="0", pool={"head": "mean"})
+
+
+def test_parts_of_inputs_and_outputs_are_chosen_by_ports():
+    model = nn.Sequential(nn.LSTM(3, 4, batch_first=True))
+    x = torch.randn(5, 7, 3)
+    layers = ["0#in.input", "0", "0#out.1.0"]
+    probe = gp.Probe(model, layers=layers, pool="last")
+    with pytest.warns(SkippedLayerWarning, match="1 rows for 5 samples"), probe:
+        model(x)
+    outputs, _ = model(x)
+    assert np.array_equal(probe.clouds["0#in.input"].points, x[:, -1])
+    assert np.allclose(probe.clouds["0"].points, outputs[:, -1].detach(), atol=1e-6)
+    assert "0#out.1.0" not in probe.clouds
+    assert [row["type"] for row in probe.manifest] == ["LSTM"] * 3
+
+
+def test_padding_told_by_the_attention_mask_stays_out():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.head = nn.Embedding(9, 4), nn.Linear(4, 2)
+
+        def forward(self, input_ids, attention_mask=None):
+            return self.head(self.embed(input_ids))
+
+    model = Tagger()
+    words = torch.tensor([[5, 6, 0], [7, 0, 0]])
+    with gp.Probe(model, layers=["embed", "head"], pool={"embed": "tokens"}) as probe:
+        model(words, attention_mask=(words != 0).long())
+    embedded = model.embed(words).detach()
+    assert probe.clouds["embed"].sample_ids.tolist() == [0, 0, 1]
+    assert np.array_equal(
+        np.sort(probe.clouds["embed"].points, axis=0),
+        np.sort(embedded[words != 0], axis=0),
+    )
+    mean = torch.stack([embedded[0, :2].mean(dim=0), embedded[1, 0]])
+    assert np.allclose(probe.clouds["head"].points, model.head(mean).detach(), atol=1e-6)
+    assert probe.clouds["head"].meta["masked"]
+    with gp.Probe(model, layers="head", mask=None, pool="tokens") as probe:
+        model(words, attention_mask=(words != 0).long())
+    assert len(probe.clouds["head"]) == 6
+
+
+def test_every_so_many_th_sample():
+    model = mlp()
+    with gp.Probe(model, layers="2", every=3) as probe:
+        for size in (4, 5, 3):
+            model(torch.randn(size, 3))
+    assert probe.clouds["2"].sample_ids.tolist() == [0, 3, 6, 9]
+
+
+def test_a_stratified_sample_has_every_label_in_equal_numbers():
+    model = mlp()
+    with gp.Probe(model, layers="2", points=9, sampler="stratified") as probe:
+        for label in (0, 0, 0, 0, 1, 2):
+            probe.identify(labels=np.full(5, label))
+            model(torch.randn(5, 3))
+    assert np.bincount(probe.clouds["2"].labels).tolist() == [3, 3, 3]
+
+
+def test_farthest_points_cover_the_sample_and_say_how_well():
+    model, x = nn.Sequential(nn.Identity()), torch.randn(400, 2)
+    x[7] = math.nan
+    with gp.Probe(model, layers="0", points=40, sampler="farthest") as probe:
+        model(x)
+    cloud = probe.clouds["0"]
+    assert len(cloud) == probe.manifest[0]["points"] == 40
+    assert cloud.meta["candidates"] + cloud.meta.get("nonfinite", 0) == 320
+    assert 7 not in cloud.sample_ids
+    with gp.Probe(model, layers="0", points=320) as probe:
+        model(x)
+    candidates, _ = probe.clouds["0"].finite()
+    gaps = np.linalg.norm(candidates.points[:, None] - cloud.points[None], axis=2).min(axis=1)
+    assert gaps.max() == pytest.approx(cloud.meta["covering_radius"], rel=1e-6)
+
+
+def test_a_resumed_probe_goes_on_as_if_never_interrupted(tmp_path):
+    model, x = mlp(), torch.randn(90, 3)
+
+    def watch(probe, rows):
+        with probe:
+            for start in rows:
+                probe.identify(labels=np.arange(10) % 3)
+                model(x[start : start + 10])
+        return probe
+
+    options = dict(layers=["0", "2"], points=12, max_width=4, sampler="stratified")
+    whole = watch(gp.Probe(model, **options), range(0, 90, 10))
+    first = watch(gp.Probe(model, **options), range(0, 40, 10))
+    torch.save(first.state_dict(), tmp_path / "probe.pt")
+    resumed = gp.Probe(model, **options)
+    resumed.load_state_dict(torch.load(tmp_path / "probe.pt", weights_only=True))
+    watch(resumed, range(40, 90, 10))
+    assert dict(resumed.clouds) == dict(whole.clouds)
+    assert resumed.manifest == whole.manifest
+    with pytest.raises(ValueError, match="cannot merge what was sampled with"):
+        gp.Probe(model, layers="2", points=5).load_state_dict(first.state_dict())
+
+
+def test_a_probe_that_saw_no_pass_of_its_model_says_so():
+    model = mlp()
+    probe = gp.Probe(model, layers="2")
+    with pytest.warns(SkippedLayerWarning, match="saw no forward pass of its model"), probe:
+        pass
+    with pytest.warns(SkippedLayerWarning, match="'2': called outside a forward pass"), probe:
+        model[2](torch.zeros(1, 4))
+    assert probe.manifest[0]["status"] == "skipped"
 
 
 class Odd(nn.Module):
@@ -195,6 +327,12 @@ def test_bad_parameters_are_refused_before_any_hook():
         gp.Probe(model, pool="max")
     with pytest.raises(ValueError, match="max_width must be a positive multiple of 4, got 6"):
         gp.Probe(model, max_width=6)
+    with pytest.raises(ValueError, match=r"sampler must be one of .* got 'random'"):
+        gp.Probe(model, sampler="random")
+    with pytest.raises(ValueError, match="every must be at least 1, got 0"):
+        gp.Probe(model, every=0)
+    with pytest.raises(ValueError, match=r"layout must be one of .* got 'nhwc'"):
+        gp.Probe(model, layout="nhwc")
     with pytest.raises(LayerSelectionError, match="no layer matches 'fc'"):
         gp.Probe(model, layers="fc")
     assert not model[0]._forward_hooks

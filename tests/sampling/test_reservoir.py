@@ -67,21 +67,13 @@ def test_rows_stay_with_their_ids_and_labels(capacity, sizes):
     for size in sizes:
         ids = np.arange(start, start + size)
         rows = torch.from_numpy(np.stack([ids, 10.0 * ids], axis=1))
-        reservoir.add(rows, ids, labels=ids % 3)
+        reservoir.add(rows.__getitem__, ids, labels=ids % 3)
         start += size
     points, ids, labels = reservoir.contents()
     assert np.array_equal(points, np.stack([ids, 10 * ids], axis=1))
     assert points.dtype == np.float32
     assert np.array_equal(labels, ids % 3)
     assert np.all(np.diff(ids) > 0)
-
-
-def test_kept_rows_are_copies():
-    rows = torch.ones(4, 2)
-    reservoir = Reservoir(4)
-    reservoir.add(rows, np.arange(4))
-    rows.zero_()
-    assert reservoir.contents()[0].sum() == 8
 
 
 def test_items_of_one_sample_are_told_apart_by_position():
@@ -93,3 +85,97 @@ def test_items_of_one_sample_are_told_apart_by_position():
 def test_capacity_must_be_positive():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         BottomK(0)
+
+
+def sampled(ids, labels, capacity, *, stratified=False, seed=1):
+    """A reservoir that has seen a stream whose rows are (id, label)."""
+    reservoir = Reservoir(capacity, seed, stratified=stratified)
+    offer(reservoir, ids, labels)
+    return reservoir
+
+
+def offer(reservoir, ids, labels):
+    ids, labels = np.asarray(ids, np.int64), np.asarray(labels, np.int64)
+    rows = torch.from_numpy(np.stack([ids, labels], axis=1).astype(np.float32))
+    reservoir.add(rows.__getitem__, ids, labels=labels)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a.contents(), b.contents(), strict=True))
+
+
+streams = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=60)
+
+
+@given(streams, st.integers(1, 12))
+def test_an_item_that_comes_again_replaces_what_it_was(stream, capacity):
+    ids, labels = [i for i, _ in stream], [label for _, label in stream]
+    once = sampled(list(dict(stream)), list(dict(stream).values()), capacity)
+    again = Reservoir(capacity, 1)
+    for start in range(0, len(ids), 5):
+        offer(again, ids[start : start + 5], labels[start : start + 5])
+    if ids:
+        assert same(once, again)
+    assert again.choice.seen == len(ids)
+
+
+@given(streams, st.integers(1, 12), st.integers(1, 7))
+def test_strata_are_filled_evenly_whatever_the_order_and_the_batching(stream, capacity, size):
+    # By definition: the smallest (rank within the label, priority), of the whole stream at once.
+    items = {i: i % 4 for i, _ in stream}
+    ranked = []
+    for label in set(items.values()):
+        members = np.array([i for i in items if items[i] == label])
+        keys = priorities(members, seed=1)
+        ranked += [(rank, keys[j], members[j]) for rank, j in enumerate(np.argsort(keys))]
+    expected = sorted(int(i) for _, _, i in sorted(ranked)[:capacity])
+    reservoir = Reservoir(capacity, 1, stratified=True)
+    for start in range(0, len(stream), size):
+        ids = [i for i, _ in stream[start : start + size]]
+        offer(reservoir, ids, [i % 4 for i in ids])
+    assert reservoir.contents()[1].tolist() == expected
+
+
+def test_a_rare_label_gets_its_share():
+    labels = np.r_[np.zeros(990), np.ones(10), np.full(1000, 2)]
+    reservoir = sampled(np.arange(2000), labels, 60, stratified=True)
+    assert np.bincount(reservoir.contents()[2]).tolist() == [25, 10, 25]
+
+
+def test_within_a_stratum_each_item_is_equally_likely():
+    counts = np.zeros(30)
+    for seed in range(1500):
+        reservoir = sampled(np.arange(30), np.arange(30) % 2, 10, stratified=True, seed=seed)
+        counts[reservoir.contents()[1]] += 1
+    expected = 1500 / 3
+    statistic = ((counts - expected) ** 2 / (expected * 2 / 3)).sum() * 14 / 15
+    assert stats.chi2.sf(statistic, 28) > 1e-4
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@given(streams, streams, st.integers(1, 12))
+def test_merged_reservoirs_are_the_one_that_has_seen_both_streams(stratified, first, second, k):
+    def offered(reservoir, stream):
+        for i, _ in stream:
+            offer(reservoir, [i], [i % 4])
+
+    one, other = (Reservoir(k, 1, stratified=stratified) for _ in range(2))
+    offered(one, first)
+    offered(other, second)
+    whole = Reservoir(k, 1, stratified=stratified)
+    offered(whole, first + second)
+    if first or second:
+        merged = Reservoir(k, 1, stratified=stratified)
+        for reservoir, stream in ((one, first), (other, second)):
+            if stream:
+                merged.merge(reservoir.arrays())
+        assert same(merged, whole)
+        assert merged.choice.seen == len(first) + len(second)
+
+
+def test_labels_come_with_all_batches_or_none_and_strata_need_them():
+    reservoir = sampled([1, 2], [0, 1], 5)
+    with pytest.raises(ValueError, match="with labels, or none"):
+        reservoir.add(torch.zeros(1, 2).__getitem__, np.array([3]))
+    with pytest.raises(ValueError, match="needs the labels of every batch"):
+        Reservoir(5, stratified=True).add(torch.zeros(1, 2).__getitem__, np.array([3]))

@@ -1,0 +1,188 @@
+"""What a point is: a layer's output, arranged so that rows can be chosen before any is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from geomprobe.hooks.outputs import Unobservable
+from geomprobe.storage import Array
+
+#: Ways to make points of a sample that has many positions; see :func:`arrange`.
+POOLS = ("auto", "flatten", "mean", "positions", "tokens", "last", "cls")
+#: Order of samples (n), positions (t) and channels (c) in tensors of three axes.
+LAYOUTS = ("ntc", "tnc", "nct")
+
+_CHANNELS_SECOND = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm", "Pool")
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows that can be taken from one output of a layer.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n_samples, ...)
+        What is indexed first: the output, or a view of it.
+    pool : str
+        How the points were made.
+    samples : int array of shape (rows,)
+        Which sample of the batch each row belongs to.
+    places : int array of shape (rows,), or None
+        Which position of its sample each row is, where a sample has several rows.
+    width : int
+        Length of a row.
+    masked : bool
+        Whether padding was left out.
+    reduce : callable or None
+        ``reduce(taken, samples)``: from the values of some samples to one row each.
+    """
+
+    values: torch.Tensor
+    pool: str
+    samples: Array
+    places: Array | None
+    width: int
+    masked: bool = False
+    reduce: Callable[[torch.Tensor, Array], torch.Tensor] | None = None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def take(self, rows: Array) -> torch.Tensor:
+        """Copy some rows, on their device: a tensor of shape (len(rows), width)."""
+        device = self.values.device
+        index = torch.from_numpy(self.samples[rows]).to(device)
+        if self.places is not None:
+            return self.values[index, torch.from_numpy(self.places[rows]).to(device)]
+        taken = self.values.index_select(0, index)
+        if self.reduce is not None:
+            return self.reduce(taken, self.samples[rows])
+        return taken.reshape(len(taken), -1)
+
+
+def arrange(
+    output: torch.Tensor | PackedSequence,
+    module: nn.Module,
+    *,
+    pool: str = "auto",
+    layout: str = "ntc",
+    real: Array | None = None,
+    n_samples: int | None = None,
+) -> Rows:
+    """Arrange a layer's output as rows of points.
+
+    Parameters
+    ----------
+    output : Tensor or PackedSequence
+        A tensor of shape (n, d) has a point a row. With three axes it is a sequence, laid out as
+        ``layout`` says unless the layer's type tells: RNNs and attention by ``batch_first``,
+        one-dimensional convolutions, norms and pools ``"nct"``. With four axes or more it is a map,
+        channels second (last, for Linear and LayerNorm). A packed sequence has no padding.
+    module : torch.nn.Module
+        The layer.
+    pool : str
+        ``"flatten"``: one point a sample, all its activations. ``"mean"``: one point a sample, the
+        mean over positions. ``"positions"`` or ``"tokens"``: one point a position. ``"last"`` and
+        ``"cls"``: the last and the first token of a sequence. ``"auto"``: ``"flatten"`` for maps,
+        ``"mean"`` for sequences.
+    layout : {"ntc", "tnc", "nct"}
+        Axes of sequences.
+    real : bool array of shape (n_samples, positions), optional
+        Which positions of sequences are not padding; the others never enter a point.
+    n_samples : int, optional
+        How many samples the model was given.
+
+    Raises
+    ------
+    Unobservable
+        The axes do not fit, or the pool makes no sense for this output.
+    """
+    flat: torch.Tensor | None = None
+    if isinstance(output, PackedSequence):
+        values, lengths = pad_packed_sequence(output, batch_first=True)
+        real = np.arange(int(lengths.max())) < lengths.numpy()[:, None]
+        is_map = False
+    elif output.ndim == 3:
+        layout = _layout(module, layout)
+        values = output.permute(*(layout.index(axis) for axis in "ntc"))
+        is_map = layout == "nct"
+        flat = output if is_map else None
+    else:
+        values, is_map, flat = output, output.ndim > 3, output
+        if is_map and not isinstance(module, _CHANNELS_LAST):
+            values = output.movedim(1, -1)
+        values = values.flatten(1, -2) if is_map else values.reshape(len(values), -1)
+    if n_samples is not None and len(values) != n_samples:
+        raise Unobservable(
+            f"the output has {len(values)} rows for {n_samples} samples, so that rows cannot be "
+            "told to samples"
+        )
+    if values.ndim == 2:
+        return Rows(values, "none", np.arange(len(values)), None, values.shape[1])
+    if pool == "auto":
+        pool = "flatten" if is_map else "mean"
+    if is_map and pool in ("last", "cls"):
+        raise Unobservable(f"a map of channels has no tokens for pool={pool!r}; use 'mean'")
+    if real is not None and not is_map:
+        return _sequence(values, pool, real)
+    if pool == "flatten":
+        width = values.shape[1] * values.shape[2]
+        flat = values if flat is None else flat
+        return Rows(flat, pool, np.arange(len(values)), None, width)
+    return _sequence(values, pool, None)
+
+
+def _sequence(values: torch.Tensor, pool: str, real: Array | None) -> Rows:
+    n, positions, width = values.shape
+    if real is not None and real.shape != (n, positions):
+        raise Unobservable(
+            f"it has {positions} positions where the padding mask has {real.shape[1]}; give a mask "
+            "that fits, or mask=None to take every position"
+        )
+    if real is not None and pool == "flatten":
+        raise Unobservable("pool='flatten' would take padding for data; use 'mean' or 'tokens'")
+    masked = real is not None
+    if pool in ("positions", "tokens"):
+        everywhere = np.ones((n, positions), bool) if real is None else real
+        samples, places = np.nonzero(everywhere)
+        return Rows(values, pool, samples, places, width, masked)
+    samples = np.arange(n) if real is None else np.flatnonzero(real.any(axis=1))
+    reduce = partial(_mean, real=real) if pool == "mean" else partial(_end, pool=pool, real=real)
+    return Rows(values, pool, samples, None, width, masked, reduce)
+
+
+def _mean(taken: torch.Tensor, samples: Array, real: Array | None) -> torch.Tensor:
+    taken = taken.float() if taken.dtype.itemsize < 4 else taken
+    if real is None:
+        return taken.mean(dim=1)
+    counted = torch.from_numpy(real[samples]).to(taken.device)[:, :, None]
+    return torch.where(counted, taken, 0).sum(dim=1) / counted.sum(dim=1)
+
+
+def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> torch.Tensor:
+    last = taken.shape[1] - 1
+    if real is None:
+        return taken[:, 0 if pool == "cls" else last]
+    kept = real[samples]
+    place = kept.argmax(axis=1) if pool == "cls" else last - kept[:, ::-1].argmax(axis=1)
+    return taken[torch.arange(len(taken)), torch.from_numpy(place)]
+
+
+def _layout(module: nn.Module, layout: str) -> str:
+    if any(cls.__name__.startswith(_CHANNELS_SECOND) for cls in type(module).__mro__):
+        return "nct"
+    if layout == "nct" and isinstance(module, _CHANNELS_LAST):
+        return "ntc"
+    own: Any = getattr(module, "batch_first", None)
+    attention = getattr(module, "self_attn", None)
+    batch_first = getattr(attention, "batch_first", None) if own is None else own
+    return layout if batch_first is None else "ntc" if batch_first else "tnc"

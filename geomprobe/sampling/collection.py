@@ -1,0 +1,272 @@
+"""What a probe keeps: for each layer, in each phase, a bounded sample of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from geomprobe.clouds import CloudSet, PointCloud
+from geomprobe.hooks.outputs import Unobservable
+from geomprobe.hooks.points import Rows
+from geomprobe.landmarks import farthest_points
+from geomprobe.memory import require_memory
+from geomprobe.sampling.distributed import to_first
+from geomprobe.sampling.projection import SparseProjection
+from geomprobe.sampling.reservoir import Reservoir
+from geomprobe.storage import Array
+
+SAMPLERS = ("uniform", "stratified", "farthest")
+
+#: Farthest points are chosen among so many times as many, drawn uniformly from the stream.
+_CANDIDATES = 8
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which rows are kept, and in how many dimensions: see :class:`~geomprobe.Probe`."""
+
+    points: int = 1000
+    sampler: str = "uniform"
+    every: int = 1
+    max_width: int | None = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("points", "every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler must be one of {SAMPLERS}, got {self.sampler!r}")
+        if self.max_width is not None and (self.max_width < 4 or self.max_width % 4):
+            raise ValueError(f"max_width must be a positive multiple of 4, got {self.max_width}")
+
+    @property
+    def capacity(self) -> int:
+        """Most rows that are held at a time."""
+        return self.points * (_CANDIDATES if self.sampler == "farthest" else 1)
+
+
+class LayerSample:
+    """What one layer has given in one phase.
+
+    Parameters
+    ----------
+    sampling : Sampling
+    width : int
+        Length of its rows.
+    facts : mapping
+        What is said of the points in the cloud's meta.
+    projection : SparseProjection or None
+        Applied to the rows that are kept.
+    """
+
+    def __init__(
+        self,
+        sampling: Sampling,
+        width: int,
+        facts: Mapping[str, Any],
+        projection: SparseProjection | None,
+    ) -> None:
+        self._sampling, self.width, self.facts = sampling, width, dict(facts)
+        self._projection = projection
+        self.reservoir = Reservoir(
+            sampling.capacity, sampling.seed, stratified=sampling.sampler == "stratified"
+        )
+
+    def __len__(self) -> int:
+        return min(len(self.reservoir), self._sampling.points)
+
+    def add(self, rows: Rows, ids: Array, labels: Array | None) -> None:
+        """Offer the rows of one batch, with the id and the label of each of its samples."""
+        if rows.width != self.width:
+            raise Unobservable(
+                f"its width changed from {self.width} to {rows.width} between batches; "
+                "pool='mean' or 'positions' gives rows of one width"
+            )
+        offered = np.arange(len(rows))
+        if self._sampling.every > 1:
+            offered = np.flatnonzero(ids[rows.samples] % self._sampling.every == 0)
+
+        def take(chosen: Array) -> torch.Tensor:
+            taken = rows.take(offered[chosen]).detach()
+            return taken if self._projection is None else self._projection(taken)
+
+        samples = rows.samples[offered]
+        self.reservoir.add(
+            take,
+            ids[samples],
+            None if rows.places is None else rows.places[offered],
+            labels=None if labels is None else labels[samples],
+        )
+
+    def cloud(self, layer: str, phase: str) -> PointCloud:
+        """Return the points kept so far."""
+        points, ids, labels = self.reservoir.contents()
+        meta: dict[str, Any] = {
+            **self.facts,
+            "phase": phase,
+            "seen": self.reservoir.choice.seen,
+            "sampler": self._sampling.sampler,
+            "every": self._sampling.every,
+            "width": self.width,
+        }
+        if self._projection is not None:
+            meta["projection"] = {
+                "dimensions": self._projection.k,
+                "seed": self._projection.seed,
+                "distortion": self._projection.distortion(len(points)),
+            }
+        cloud = PointCloud(points, labels, ids, layer=layer, meta=meta)
+        return self._cover(cloud) if self._sampling.sampler == "farthest" else cloud
+
+    def _cover(self, cloud: PointCloud) -> PointCloud:
+        finite, dropped = cloud.finite()
+        if not len(finite):
+            return cloud.take(slice(0, self._sampling.points))
+        order, radii = farthest_points(finite.points, self._sampling.points)
+        chosen = finite.take(order)
+        facts = {"candidates": len(finite), "covering_radius": float(radii[-1])}
+        if dropped:
+            facts["nonfinite"] = dropped
+        return PointCloud(
+            chosen.points,
+            chosen.labels,
+            chosen.sample_ids,
+            layer=cloud.layer,
+            meta={**cloud.meta, **facts},
+        )
+
+
+class Collection:
+    """All that a probe has kept, by phase and layer.
+
+    Parameters
+    ----------
+    sampling : Sampling
+    """
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._samples: dict[str, dict[str, LayerSample]] = {}
+        self._projections: dict[int, SparseProjection] = {}
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phases in which anything was kept, in the order they came."""
+        return tuple(phase for phase, samples in self._samples.items() if samples)
+
+    @property
+    def only_phase(self) -> str:
+        """The phase of all that was kept.
+
+        Raises
+        ------
+        ValueError
+            There are several.
+        """
+        if len(self.phases) > 1:
+            raise ValueError(
+                f"passes of several phases were seen, and are kept apart: {self.phases}; say which "
+                f"clouds are wanted, for example probe.clouds_of({self.phases[0]!r})"
+            )
+        return self.phases[0] if self.phases else ""
+
+    def layers(self, phase: str) -> Mapping[str, LayerSample]:
+        """Return what was kept in a phase, by layer."""
+        return self._samples.get(phase, {})
+
+    def add(
+        self,
+        phase: str,
+        layer: str,
+        rows: Rows,
+        facts: Mapping[str, Any],
+        ids: Array,
+        labels: Array | None,
+    ) -> None:
+        """Offer the rows of a layer in one batch."""
+        samples = self._samples.setdefault(phase, {})
+        sample = samples.get(layer) or self._new(rows.width, facts)
+        sample.add(rows, ids, labels)
+        samples[layer] = sample
+
+    def forget(self, layer: str) -> None:
+        """Drop what a layer has given."""
+        for samples in self._samples.values():
+            samples.pop(layer, None)
+
+    def clouds(self, phase: str) -> CloudSet:
+        """Return the clouds of a phase, by layer."""
+        return CloudSet(
+            {name: sample.cloud(name, phase) for name, sample in self.layers(phase).items()}
+        )
+
+    def merge(self, state: Mapping[str, Any]) -> None:
+        """Take in the :meth:`state_dict` of another collection, made with the same sampling.
+
+        Raises
+        ------
+        ValueError
+            It was made with another sampling, or a layer is of another kind there.
+        """
+        if state["sampling"] != asdict(self._sampling):
+            raise ValueError(
+                f"cannot merge what was sampled with {state['sampling']} into a collection with "
+                f"{asdict(self._sampling)}"
+            )
+        for phase, layer, width, facts, tensors in state["layers"]:
+            samples = self._samples.setdefault(phase, {})
+            sample = samples.setdefault(layer, self._new(width, facts))
+            if (sample.width, sample.facts) != (width, facts):
+                raise ValueError(
+                    f"layer {layer!r} has rows of width {width} and {facts} here, of width "
+                    f"{sample.width} and {sample.facts} there"
+                )
+            sample.reservoir.merge({name: tensor.numpy() for name, tensor in tensors.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that is kept, as tensors and plain types."""
+        layers = [
+            [
+                phase,
+                layer,
+                sample.width,
+                sample.facts,
+                {name: torch.from_numpy(a) for name, a in sample.reservoir.arrays().items()},
+            ]
+            for phase, samples in self._samples.items()
+            for layer, sample in samples.items()
+        ]
+        return {"sampling": asdict(self._sampling), "layers": layers}
+
+    def gather(self) -> Collection | None:
+        """Return the collections of all processes as one, on the first process; None elsewhere.
+
+        Every process must call it. Samples that several have seen count once.
+        """
+        states = to_first(self.state_dict())
+        if states is None:
+            return None
+        together = Collection(self._sampling)
+        for state in states:
+            together.merge(state)
+        return together
+
+    def _new(self, width: int, facts: Mapping[str, Any]) -> LayerSample:
+        capacity, kept = self._sampling.capacity, min(width, self._sampling.max_width or width)
+        require_memory(
+            4 * capacity * kept,
+            f"a cloud of {capacity} points in {kept} dimensions",
+            "Ask for fewer points, a smaller max_width, or pool='mean'.",
+        )
+        projection = None
+        if kept < width:
+            if width not in self._projections:
+                seed = self._sampling.seed
+                self._projections[width] = SparseProjection(width, kept, seed=seed)
+            projection = self._projections[width]
+        return LayerSample(self._sampling, width, facts, projection)
