@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from geomprobe.auditing import AuditReport, audit, compare
     from geomprobe.callbacks import Monitor
     from geomprobe.estimators import ActivationCloud, PersistenceEntropy, RipsPersistence
-    from geomprobe.sampling import Probe, TrajectoryRecorder
+    from geomprobe.sampling import CloudStore, Probe, TrajectoryRecorder
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "ActivationCloud": "geomprobe.estimators",
     "AuditReport": "geomprobe.auditing",
+    "CloudStore": "geomprobe.sampling",
     "Monitor": "geomprobe.callbacks",
     "PersistenceEntropy": "geomprobe.estimators",
     "Probe": "geomprobe.sampling",
@@ -34,6 +35,7 @@ __all__ = [
     "Analyzer",
     "AuditReport",
     "CloudSet",
+    "CloudStore",
     "Estimate",
     "Evidence",
     "Finding",

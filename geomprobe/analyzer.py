@@ -142,9 +142,14 @@ def analyze(
     for analyzer in resolve_analyzers(analyzers):
         for finding in _findings(analyzer, evidence, strict):
             if finding.failed is not None:
-                about = f"{finding.analyzer} of {finding.subject} failed: {finding.failed}"
-                warnings.warn(about, FailedAnalysisWarning, stacklevel=2)
+                warn_of_failure(finding)
             yield finding
+
+
+def warn_of_failure(finding: Finding) -> None:
+    """Issue the warning that comes with a failed finding."""
+    about = f"{finding.analyzer} of {finding.subject} failed: {finding.failed}"
+    warnings.warn(about, FailedAnalysisWarning, stacklevel=3)
 
 
 def _findings(analyzer: Analyzer, evidence: Evidence, strict: bool) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +15,7 @@ from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
 from geomprobe.auditing.report import AuditReport
 from geomprobe.evidence import Loss
 from geomprobe.findings import Finding
+from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers
 from geomprobe.sampling.collect import collect
@@ -30,7 +31,8 @@ def audit(
     exclude: Layers = (),
     analyzers: str | Analyzer | Iterable[str | Analyzer] | None = None,
     points: int = 1000,
-    pool: str = "flatten",
+    pool: str | Mapping[str, str] = "auto",
+    mask: Mask = "auto",
     samples: int = 64,
     n_train: int | None = None,
     seed: int = 0,
@@ -48,7 +50,7 @@ def audit(
     loss : callable, optional
         ``loss(outputs, targets)`` as in training. The Fisher information follows from it, so
         without it those analyzers report what they lack.
-    layers, exclude, points, pool
+    layers, exclude, points, pool, mask
         What to observe; see :class:`~geomprobe.Probe`.
     analyzers : names or instances, optional
         Default: every registered analyzer.
@@ -79,7 +81,14 @@ def audit(
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
     probe = Probe(
-        model, layers, exclude=exclude, points=points, pool=pool, seed=seed, strict=strict
+        model,
+        layers,
+        exclude=exclude,
+        points=points,
+        pool=pool,
+        mask=mask,
+        seed=seed,
+        strict=strict,
     )
     findings: list[Finding] = []
     interrupted = False
@@ -106,7 +115,7 @@ def audit(
         "parameters": sum(p.numel() for p in probe.model.parameters()),
         "samples": probe.samples_seen,
         "points": points,
-        "pool": pool,
+        "pool": pool if isinstance(pool, str) else dict(pool),
         "layers": probe.selection.explanation,
         "loss": None if loss is None else getattr(loss, "__name__", type(loss).__name__),
         "n_train": n_train,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -100,22 +100,28 @@ class History(Sequence[Record]):
         frame: pd.DataFrame = pd.DataFrame(list(self.rows()), columns=columns)
         return frame
 
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the records as plain types."""
+        return [
+            {**vars(record), "findings": [finding.to_dict() for finding in record.findings]}
+            for record in self._records
+        ]
+
+    @classmethod
+    def from_dicts(cls, rows: Iterable[Mapping[str, Any]]) -> History:
+        """Return the history whose :meth:`to_dicts` these are."""
+        return cls(
+            [
+                Record(**{**row, "findings": tuple(map(Finding.from_dict, row["findings"]))})
+                for row in rows
+            ]
+        )
+
     def save(self, path: PathLike) -> None:
         """Write the history as a JSON file."""
-        write_json(
-            path,
-            [
-                {**vars(record), "findings": [finding.to_dict() for finding in record.findings]}
-                for record in self._records
-            ],
-        )
+        write_json(path, self.to_dicts())
 
     @classmethod
     def load(cls, path: PathLike) -> History:
         """Read a history that :meth:`save` wrote."""
-        return cls(
-            [
-                Record(**{**row, "findings": tuple(map(Finding.from_dict, row["findings"]))})
-                for row in read_json(path)
-            ]
-        )
+        return cls.from_dicts(read_json(path))

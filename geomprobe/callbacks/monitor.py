@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
+from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers, warn_of_failure
+from geomprobe.callbacks.background import Analysis, Background
+from geomprobe.callbacks.cadence import Budget, Cadence
 from geomprobe.callbacks.history import History, Record
-from geomprobe.clouds import Trajectory
-from geomprobe.evidence import Loss
+from geomprobe.clouds import CloudSet, Trajectory
+from geomprobe.evidence import Evidence, Loss, Samples
 from geomprobe.exceptions import DetachedProbeWarning, GeomprobeWarning
 from geomprobe.findings import Finding
+from geomprobe.hooks.compiled import compiled_parts
+from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.quiet import quiet, streams_kept
-from geomprobe.hooks.selection import Layers
-from geomprobe.sampling.collect import collect
+from geomprobe.hooks.selection import Layers, unwrap
+from geomprobe.sampling.collect import collect_together, sample_of
+from geomprobe.sampling.distributed import from_first, place
 from geomprobe.sampling.loading import iterate_batches
 from geomprobe.sampling.probe import Probe
+from geomprobe.sampling.store import CloudStore
 from geomprobe.sampling.trajectory import TrajectoryRecorder
+from geomprobe.storage import Array, PathLike
+
+_TAPPED = "from the training batches as they passed, in train mode"
 
 
 class Monitor:
@@ -35,6 +46,7 @@ class Monitor:
             ...
             optimizer.step()
             monitor.step(loss=loss.item())
+        monitor.close()
         monitor.history.to_frame()
 
     Parameters
@@ -46,16 +58,25 @@ class Monitor:
         anything else of :func:`~geomprobe.sampling.iterate_batches` that can be read again, such
         as a loader. They go through the model in passes of their own, in evaluation mode and
         without gradients.
+    tap : bool
+        Take the clouds from the training batches as they pass instead, those since the last
+        observation; the findings say so. Then ``probe_data`` only serves analyzers that run the
+        model, and may be missing.
     every : str
         ``"N steps"`` or ``"N epochs"``.
     steps_per_epoch : int, optional
         Lets :meth:`step` tell epochs. Without it call :meth:`epoch_end` after each.
     budget : float or None
-        Largest share of wall time that observations may take. One that is due while more has been
-        spent is put off, not dropped. The first is always made. ``None``: no limit.
+        Largest share of wall time that observations may take. One that is due and would exceed it
+        is left out; :meth:`close` makes up for the last. The first is always made. ``None``: no
+        limit.
+    workers : int
+        Processes that analyze while the training goes on, from a snapshot of the evidence; 0:
+        analyze in the training process, at the step. That is also done where an analyzer needs a
+        model that is on an accelerator, with ``strict``, and under ``torch.distributed``.
     analyzers : names or instances
         What to run at each observation.
-    layers, exclude, points, pool
+    layers, exclude, points, pool, sampler, mask
         See :class:`~geomprobe.Probe`.
     samples : int
         Inputs kept for analyzers that run the model.
@@ -66,70 +87,96 @@ class Monitor:
     trajectory : int or None
         Record the parameters at every step, projected to this many dimensions, as
         ``monitor.trajectory``.
+    optimizer : torch.optim.Optimizer, optional
+        Records its learning rates beside the trajectory.
+    store : CloudStore or path, optional
+        Keep the clouds of every observation there.
     seed : int
         Seed of every random choice of the observations.
     strict : bool
         Raise what goes wrong. Otherwise a failed analysis is a failed finding, and a failed
         collection is recorded as a failed finding of the analyzer ``"monitor"``.
 
-    Attributes
-    ----------
-    history : History
-        The observations so far.
-    overhead : float
-        Share of wall time since construction that went into the monitor.
+    Notes
+    -----
+    Under ``torch.distributed`` every process has its monitor and calls it at the same steps. Each
+    shows its share of the probe data to the model, the first one analyzes, and all get the
+    findings.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        probe_data: Any,
+        probe_data: Any = None,
         *,
+        tap: bool = False,
         every: str = "1 epoch",
         steps_per_epoch: int | None = None,
         budget: float | None = 0.03,
+        workers: int = 1,
         analyzers: str | Analyzer | Iterable[str | Analyzer] = ("persistent_homology",),
         layers: Layers = "auto",
         exclude: Layers = (),
         points: int = 400,
-        pool: str = "flatten",
+        pool: str | Mapping[str, str] = "auto",
+        sampler: str = "uniform",
+        mask: Mask = "auto",
         samples: int = 64,
         loss: Loss | None = None,
         n_train: int | None = None,
         trajectory: int | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        store: CloudStore | PathLike | None = None,
         seed: int = 0,
         strict: bool = False,
     ) -> None:
-        self._period, self._unit = _parse_cadence(every)
-        if budget is not None and not 0 < budget <= 1:
-            raise ValueError(f"budget must be a share of wall time in (0, 1] or None, got {budget}")
-        if steps_per_epoch is not None and steps_per_epoch < 1:
-            raise ValueError(f"steps_per_epoch must be at least 1, got {steps_per_epoch}")
-        self._data = _read_again(probe_data)
+        self._cadence, self._budget = Cadence(every, steps_per_epoch), Budget(budget)
+        if workers < 0:
+            raise ValueError(f"workers must be 0 or more, got {workers}")
+        if probe_data is None and not tap:
+            raise ValueError("give probe_data, or tap=True to look at the training batches")
+        if tap and (parts := compiled_parts(model)):
+            raise ValueError(
+                f"tap=True would have the compiled parts {parts} trained eagerly, since compiled "
+                "code calls no hooks; give probe_data for passes of their own instead"
+            )
+        self._data = None if probe_data is None else _read_again(probe_data)
         with streams_kept():
             self._analyzers = resolve_analyzers(analyzers)
-        self._probing: dict[str, Any] = dict(points=points, pool=pool, seed=seed, strict=strict)
-        self._collecting: dict[str, Any] = dict(
-            samples=samples, loss=loss, n_train=n_train, seed=seed
+        self._model, self._strict = unwrap(model), strict
+        self._probing: dict[str, Any] = dict(
+            points=points, pool=pool, sampler=sampler, mask=mask, seed=seed, strict=strict
         )
-        self._model, self._strict, self._budget = model, strict, budget
-        self._selected = Probe(model, layers, exclude=exclude, **self._probing).selection
+        phases = ("train",) if tap else None
+        probe = Probe(model, layers, exclude=exclude, phases=phases, **self._probing)
+        self._selection = probe.selection
+        self._tap = probe.attach() if tap else None
+        self._samples, self._seed = samples, seed
+        self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train)
         self._recorder = (
-            None if trajectory is None else TrajectoryRecorder(model, dim=trajectory, seed=seed)
+            None if trajectory is None else TrajectoryRecorder(model, dim=trajectory, optimizer=optimizer, seed=seed)
         )
         self._recording = True
-        self._steps_per_epoch = steps_per_epoch
-        self._steps = self._epochs = 0
-        self._due = False
+        self._store = store if store is None or isinstance(store, CloudStore) else CloudStore(store)
+        self._background = Background(0 if strict or place()[1] > 1 else workers)
+        self._pending: deque[_Observation] = deque()
+        self._history = History()
+        self._missed = False
         self._loss: float | None = None
-        self._spent = 0.0
-        self._started = time.perf_counter()
-        self.history = History()
+
+    @property
+    def history(self) -> History:
+        """The observations so far. Waits for analyses that are under way."""
+        self._finish()
+        return self._history
 
     @property
     def overhead(self) -> float:
-        """Share of the wall time since construction that went into the monitor."""
-        return self._spent / max(time.perf_counter() - self._started, 1e-9)
+        """Share of the wall time since construction that went into the monitor.
+
+        All time spent at the steps, and the CPU time of analyses in worker processes.
+        """
+        return self._budget.overhead
 
     @property
     def trajectory(self) -> Trajectory | None:
@@ -144,60 +191,37 @@ class Monitor:
         loss : float, optional
             The training loss, for the record.
         """
-        started = time.perf_counter()
-        self._steps += 1
-        self._loss = None if loss is None else float(loss)
-        self._record()
-        if self._unit == "step" and self._steps % self._period == 0:
-            self._due = True
-        self._spent += time.perf_counter() - started
-        if self._steps_per_epoch and self._steps % self._steps_per_epoch == 0:
-            self.epoch_end()
-        else:
-            self._observe_if_due()
+        with self._budget.measured():
+            due = self._cadence.step()
+            self._loss = None if loss is None else float(loss)
+            self._record()
+            self._finish(wait=False)
+        self._observe_if(due)
 
     def epoch_end(self) -> None:
         """Say that an epoch has ended; observe if it is time."""
-        self._epochs += 1
-        if self._unit == "epoch" and self._epochs % self._period == 0:
-            self._due = True
-        self._observe_if_due()
+        self._observe_if(self._cadence.epoch_end())
 
     def observe(self) -> tuple[Finding, ...]:
         """Observe now, whatever the cadence and the budget, and return the findings."""
-        started = time.perf_counter()
-        self._due = False
-        try:
-            probe = Probe(self._model, list(self._selected.selected.values()), **self._probing)
-            with quiet(probe.model):
-                evidence = collect(
-                    probe,
-                    self._data,
-                    step=self._steps,
-                    trajectory=self.trajectory,
-                    **self._collecting,
-                )
-                findings = tuple(analyze(evidence, self._analyzers, strict=self._strict))
-        except Exception as error:
-            if self._strict:
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            findings = (Finding("monitor", "model", failed=reason),)
-            message = f"observation at step {self._steps} failed: {reason}"
-            warnings.warn(message, DetachedProbeWarning, stacklevel=2)
-        seconds = time.perf_counter() - started
-        self._spent += seconds
-        self.history.append(Record(self._steps, self._epoch, self._loss, findings, seconds))
-        return findings
+        self._observe()
+        return self.history[-1].findings
+
+    def identify(self, ids: Array | None = None, labels: Array | None = None) -> None:
+        """With ``tap``, give sample ids and labels of the next batch; see :class:`Probe`."""
+        if self._tap is None:
+            raise ValueError("only a monitor with tap=True looks at the training batches")
+        self._tap.identify(ids, labels)
 
     def close(self) -> None:
-        """Make an observation that is still due, budget or not; a second call changes nothing."""
-        if self._due:
-            self.observe()
-        if self._steps and not self.history:
+        """Make the observation that was last left out; a second call changes nothing."""
+        if self._missed:
+            self._observe()
+        self._release()
+        if self._cadence.steps and not self._history:
             warnings.warn(
-                f"no observation was made in {self._steps} steps: give steps_per_epoch, call "
-                "epoch_end() after each epoch, or observe by steps, every='10 steps'",
+                f"no observation was made in {self._cadence.steps} steps: give steps_per_epoch, "
+                "call epoch_end() after each epoch, or observe by steps, every='10 steps'",
                 GeomprobeWarning,
                 stacklevel=2,
             )
@@ -208,29 +232,201 @@ class Monitor:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if error is None:
             self.close()
+        else:
+            self._release()
 
-    @property
-    def _epoch(self) -> float | None:
-        if self._steps_per_epoch:
-            return self._steps / self._steps_per_epoch
-        return float(self._epochs) if self._epochs else None
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that an interrupted training needs to go on as if it had not been.
+
+        Tensors and plain types, for ``torch.save`` beside the model and the optimizer.
+        """
+        return {
+            "history": self.history.to_dicts(),
+            "cadence": self._cadence.state_dict(),
+            "budget": self._budget.state_dict(),
+            "missed": self._missed,
+            "loss": self._loss,
+            "trajectory": None if self._recorder is None else self._recorder.state_dict(),
+            "tap": None if self._tap is None else self._tap.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            It is the state of a monitor that was made otherwise.
+        """
+        for name, own in (("trajectory", self._recorder), ("tap", self._tap)):
+            if (state[name] is None) != (own is None):
+                without = "without" if own is None else "with"
+                raise ValueError(f"this monitor was made {without} {name}, the state was not")
+            if own is not None:
+                own.load_state_dict(state[name])
+        self._history = History.from_dicts(state["history"])
+        self._cadence.load_state_dict(state["cadence"])
+        self._budget.load_state_dict(state["budget"])
+        self._missed, self._loss = state["missed"], state["loss"]
 
     def _record(self) -> None:
         if self._recorder is None or not self._recording:
             return
         try:
-            self._recorder.record(self._steps, self._loss)
+            self._recorder.record(self._cadence.steps, self._loss)
         except Exception as error:
             if self._strict:
                 raise
             self._recording = False
-            message = f"the trajectory ends before step {self._steps}: {error}"
-            warnings.warn(message, DetachedProbeWarning, stacklevel=3)
+            self._warn(f"the trajectory ends before step {self._cadence.steps}: {error}")
 
-    def _observe_if_due(self) -> None:
-        affordable = self._budget is None or not self.history or self.overhead <= self._budget
-        if self._due and affordable:
-            self.observe()
+    def _observe_if(self, due: bool) -> None:
+        if not due:
+            return
+        self._missed = True
+        affordable = self._budget.affords and len(self._pending) < max(1, self._background.workers)
+        # Only the first process knows what analyses cost.
+        if from_first(affordable):
+            self._observe()
+
+    def _observe(self) -> None:
+        started = time.perf_counter()
+        self._missed = False
+        findings: tuple[Finding, ...] = ()
+        analysis = None
+        try:
+            with quiet(self._model):
+                evidence = self._evidence()
+                if evidence is not None:
+                    self._keep(evidence.clouds)
+                    analysis = self._send(evidence)
+                    if analysis is None:
+                        findings = tuple(analyze(evidence, self._analyzers, strict=self._strict))
+        except Exception as error:
+            if self._strict and place()[1] == 1:
+                raise
+            findings = (Finding("monitor", "model", failed=f"{type(error).__name__}: {error}"),)
+        findings = self._agreed(findings)
+        seconds = time.perf_counter() - started
+        self._budget.book(seconds)
+        self._pending.append(
+            _Observation(
+                Record(self._cadence.steps, self._cadence.epoch, self._loss, findings, seconds),
+                analysis,
+            )
+        )
+        self._finish(wait=False)
+
+    def _evidence(self) -> Evidence | None:
+        """Collect; under torch.distributed only the first process gets the evidence."""
+        if self._tap is None:
+            probe = Probe(self._model, self._selection, **self._probing)
+            evidence = collect_together(probe, self._data, samples=self._samples, seed=self._seed)
+        else:
+            evidence = self._tapped()
+        if evidence is None:
+            return None
+        return replace(
+            evidence, step=self._cadence.steps, trajectory=self.trajectory, **self._facts
+        )
+
+    def _tapped(self) -> Evidence | None:
+        """Take what has passed since the last observation, and start anew."""
+        assert self._tap is not None
+        clouds = self._tap.gather()
+        self._tap.reset()
+        if clouds is None:
+            return None
+        marked = {
+            name: replace(cloud, meta={**cloud.meta, "source": _TAPPED})
+            for name, cloud in clouds.items()
+        }
+        data: Samples | None = None
+        if self._data is not None:
+            data = sample_of(self._data, self._model, self._samples, seed=self._seed)
+        return Evidence(CloudSet(marked), model=self._model, data=data, seed=self._seed)
+
+    def _keep(self, clouds: CloudSet) -> None:
+        if self._store is None:
+            return
+        try:
+            self._store.append(clouds, step=self._cadence.steps, replace=True)
+        except OSError as error:
+            if self._strict:
+                raise
+            self._store = None
+            self._warn(f"clouds are kept no longer, from step {self._cadence.steps}: {error}")
+
+    def _send(self, evidence: Evidence) -> Analysis | None:
+        """Have a worker analyze, if one can."""
+        if not self._background.workers:
+            return None
+        if not any(analyzer.needs & {"model", "data"} for analyzer in self._analyzers):
+            evidence = replace(evidence, model=None, data=None)
+        elif any(parameter.device.type != "cpu" for parameter in self._model.parameters()):
+            return None
+        try:
+            return self._background.submit(evidence, self._analyzers)
+        except Exception as error:
+            self._background.close()
+            self._background = Background(0)
+            reason = f"{type(error).__name__}: {error}"
+            self._warn(f"analyses run in the training process, since a worker cannot: {reason}")
+            return None
+
+    def _agreed(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """Return the findings of the first process; warn of its failure to collect."""
+        if place()[1] > 1:
+            shared = from_first([finding.to_dict() for finding in findings])
+            findings = tuple(map(Finding.from_dict, shared))
+        for finding in findings:
+            if finding.analyzer == "monitor":
+                message = f"observation at step {self._cadence.steps} failed: {finding.failed}"
+                if self._strict:
+                    raise RuntimeError(message)
+                self._warn(message)
+        return findings
+
+    def _finish(self, *, wait: bool = True) -> None:
+        """Put into the history, in order, what has been analyzed."""
+        while self._pending and (wait or self._pending[0].is_done):
+            record, analysis = self._pending[0].record, self._pending[0].analysis
+            failures: list[Finding] = []
+            if analysis is not None:
+                findings, seconds = self._background.result(analysis)
+                self._budget.book(seconds)
+                record = replace(record, findings=findings, seconds=record.seconds + seconds)
+                failures = [finding for finding in findings if finding.failed is not None]
+            if self._tap is not None:
+                marked = (replace(one, notes=(*one.notes, _TAPPED)) for one in record.findings)
+                record = replace(record, findings=tuple(marked))
+            self._pending.popleft()
+            self._budget.observed(record.seconds)
+            self._history.append(record)
+            for finding in failures:
+                warn_of_failure(finding)
+
+    def _release(self) -> None:
+        """Wait for what is under way, and let go of workers and hooks."""
+        self._finish()
+        self._background.close()
+        if self._tap is not None:
+            self._tap.detach()
+
+    def _warn(self, message: str) -> None:
+        warnings.warn(message, DetachedProbeWarning, stacklevel=4)
+
+
+@dataclass(frozen=True)
+class _Observation:
+    """A record, whose findings an analysis may still have to bring."""
+
+    record: Record
+    analysis: Analysis | None
+
+    @property
+    def is_done(self) -> bool:
+        return self.analysis is None or self.analysis.future.done()
 
 
 def _read_again(data: Any) -> Any:
@@ -243,10 +439,3 @@ def _read_again(data: Any) -> Any:
     with streams_kept():
         next(iter(iterate_batches(data)))
     return data
-
-
-def _parse_cadence(every: str) -> tuple[int, str]:
-    match = re.fullmatch(r"\s*([1-9]\d*)\s*(step|epoch)s?\s*", str(every))
-    if match is None:
-        raise ValueError(f"every must read like '5 steps' or '1 epoch', got {every!r}")
-    return int(match[1]), match[2]

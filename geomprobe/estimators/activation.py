@@ -12,11 +12,14 @@ from torch import nn
 
 from geomprobe.clouds import PointCloud
 from geomprobe.exceptions import LayerSelectionError
-from geomprobe.hooks.names import ROOT
+from geomprobe.hooks.names import ROOT, site_of
 from geomprobe.hooks.selection import select_layers, unwrap
 from geomprobe.sampling.collect import collect
 from geomprobe.sampling.probe import Probe
 from geomprobe.storage import Array
+
+#: One point a sample, whose dimension does not depend on the batch.
+_POOLS = ("auto", "flatten", "mean", "last", "cls")
 
 
 class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -29,10 +32,11 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     model : torch.nn.Module
         A trained model.
     layer : str
-        Name of the layer, or a glob that matches exactly one; ``"name#k"`` is its k-th repeated
-        call in a forward pass. The empty string is the model's own output.
-    pool : {"flatten", "mean"}
-        All activations of a sample, or their mean over positions.
+        Name of the layer, or a glob that matches exactly one; ``"name#in"`` is its input,
+        ``"name#out.hidden"`` a part of its output, ``"name#k"`` its k-th repeated call in a forward
+        pass. The empty string is the model's own output.
+    pool : {"auto", "flatten", "mean", "last", "cls"}
+        How a sample's positions become one point; see :func:`~geomprobe.hooks.arrange`.
 
     Attributes
     ----------
@@ -48,7 +52,7 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     dtype. ``clone`` copies the model.
     """
 
-    def __init__(self, model: nn.Module, layer: str = "", *, pool: str = "flatten") -> None:
+    def __init__(self, model: nn.Module, layer: str = "", *, pool: str = "auto") -> None:
         self.model = model
         self.layer = layer
         self.pool = pool
@@ -63,13 +67,13 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ValueError
             ``pool`` is none of those above.
         """
-        if self.pool not in ("flatten", "mean"):
-            raise ValueError(f"pool must be 'flatten' or 'mean', got {self.pool!r}")
-        name, _, call = self.layer.partition("#")
-        found = list(select_layers(self.model, name or ROOT).modules)
+        if self.pool not in _POOLS:
+            raise ValueError(f"pool must be one of {_POOLS}, got {self.pool!r}")
+        site = site_of(self.layer)
+        found = list(select_layers(self.model, site or ROOT).modules)
         if len(found) != 1:
             raise LayerSelectionError(f"layer={self.layer!r} matches {found}; name exactly one")
-        layer = found[0] + (f"#{call}" if call else "")
+        layer = found[0] + self.layer.removeprefix(site)
         self.n_features_out_ = self._cloud(layer, X[:1]).points.shape[1]
         self.layer_ = layer
         return self
@@ -91,7 +95,7 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             inputs = inputs.to(parameter.dtype)
         probe = Probe(
             self.model,
-            layer.partition("#")[0],
+            site_of(layer),
             points=len(inputs),
             pool=self.pool,
             max_width=None,

@@ -1,5 +1,6 @@
 """Attach: which modules to observe, the life of a hook, and leaving a model as it was."""
 
+from geomprobe.hooks.masks import padding_mask
 from geomprobe.hooks.names import canonical_name
 from geomprobe.hooks.outputs import Unobservable, output_tensor
 from geomprobe.hooks.points import Rows, arrange
@@ -16,6 +17,7 @@ __all__ = [
     "arrange",
     "canonical_name",
     "output_tensor",
+    "padding_mask",
     "quiet",
     "select_layers",
     "streams_kept",

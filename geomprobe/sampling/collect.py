@@ -98,6 +98,8 @@ def collect_together(
     ValueError
         On the first process, if any of them failed.
     """
+    if place()[1] == 1:
+        return collect(probe, data, samples=samples, seed=seed)
     kept = TreeReservoir(samples, seed)
     alone = is_split(data) or _needs_all_processes(probe.model)
     reason = ""
@@ -117,6 +119,15 @@ def collect_together(
             together.add(Samples(inputs, targets, ids), ids.numpy())
     data = _joined(together.contents()).to(_device(probe.model))
     return Evidence(clouds=clouds, model=probe.model, data=data, seed=seed)
+
+
+def sample_of(data: Any, model: torch.nn.Module, size: int, *, seed: int = 0) -> Samples:
+    """Return the samples that :func:`collect` would keep, without a pass of the model."""
+    kept = TreeReservoir(size, seed)
+    for batch in iterate_batches(data):
+        assert batch.ids is not None
+        kept.add(_in_model_precision(batch, model), batch.ids.numpy())
+    return _joined(kept.contents()).to(_device(model))
 
 
 def _show(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,8 +21,8 @@ from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
 from geomprobe.hooks.points import LAYOUTS, POOLS, arrange
 from geomprobe.hooks.selection import Layers, LayerSelection, select_layers, unwrap
 from geomprobe.hooks.tap import Batch, Tap
-from geomprobe.sampling.collection import Collection, LayerSample, Sampling
 from geomprobe.sampling.distributed import place
+from geomprobe.sampling.layer_samples import LayerSample, LayerSamples, Sampling
 from geomprobe.storage import Array
 
 _NEVER = "never called; its parameters may be used by another module"
@@ -58,6 +58,8 @@ class Probe:
         the covering radius.
     every : int
         Look at every k-th sample only: those whose id is a multiple.
+    phases : collection of str, optional
+        Look only at passes of these phases.
     mask : str, callable or None
         Which positions of sequences are real rather than padding: see
         :func:`~geomprobe.hooks.padding_mask`.
@@ -93,6 +95,7 @@ class Probe:
         pool: str | Mapping[str, str] = "auto",
         sampler: str = "uniform",
         every: int = 1,
+        phases: Collection[str] | None = None,
         mask: Mask = "auto",
         layout: str = "ntc",
         max_width: int | None = 2048,
@@ -109,10 +112,13 @@ class Probe:
             else select_layers(model, layers, exclude=exclude)
         )
         self._pools = _pools(pool, self.selection)
+        if isinstance(phases, str):
+            raise ValueError(f"phases must be a collection such as ({phases!r},), got {phases!r}")
+        self._phases = None if phases is None else frozenset(phases)
         self._mask, self._layout = mask, layout
         batch_axis = 1 if layout == "tnc" else 0
         self._tap = Tap(model, self.selection, self._listen, batch_axis=batch_axis, strict=strict)
-        self._collection = Collection(self._sampling)
+        self._samples = LayerSamples(self._sampling)
         self._identity = _Identity()
         self._real: tuple[Batch, Any] | None = None
         self._unobservable: dict[str, str] = {}
@@ -158,7 +164,7 @@ class Probe:
     @property
     def phases(self) -> tuple[str, ...]:
         """The phases of the passes so far: ``"train"``, ``"eval"``, or named by :meth:`phase`."""
-        return self._collection.phases
+        return self._samples.phases
 
     @property
     def clouds(self) -> CloudSet:
@@ -169,7 +175,7 @@ class Probe:
         ValueError
             Passes of several phases were seen; :meth:`clouds_of` returns those of one.
         """
-        return self._collection.clouds(self._collection.only_phase)
+        return self._samples.clouds(self._samples.only_phase)
 
     def clouds_of(self, phase: str) -> CloudSet:
         """Return the clouds of the passes of one phase.
@@ -181,7 +187,7 @@ class Probe:
         """
         if phase not in self.phases:
             raise ValueError(f"no pass of the phase {phase!r} was seen, but {self.phases}")
-        return self._collection.clouds(phase)
+        return self._samples.clouds(phase)
 
     @property
     def manifest(self) -> tuple[dict[str, Any], ...]:
@@ -193,7 +199,7 @@ class Probe:
         selection = self.selection
         kept: dict[str, LayerSample] = {}
         for phase in self.phases:
-            for name, sample in self._collection.layers(phase).items():
+            for name, sample in self._samples.layers(phase).items():
                 if name not in kept or len(sample) > len(kept[name]):
                     kept[name] = sample
         reasons = {**selection.skipped, **self._unobservable}
@@ -222,13 +228,17 @@ class Probe:
         is that of one process that has seen everything. Without torch.distributed it is
         :attr:`clouds`.
         """
-        together = self._collection.gather()
+        together = self._samples.gather()
         return None if together is None else together.clouds(together.only_phase)
+
+    def reset(self) -> None:
+        """Drop what was kept; samples are numbered on."""
+        self._samples = LayerSamples(self._sampling)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is kept, as tensors and plain types: for a checkpoint of the training."""
         return {
-            "collection": self._collection.state_dict(),
+            "samples": self._samples.state_dict(),
             "unobservable": dict(self._unobservable),
             "samples_seen": self._tap.samples_seen,
             "passes": self._tap.passes,
@@ -242,15 +252,15 @@ class Probe:
         ValueError
             It is the state of a probe that samples otherwise.
         """
-        fresh = Collection(self._sampling)
-        fresh.merge(state["collection"])
-        self._collection = fresh
+        fresh = LayerSamples(self._sampling)
+        fresh.merge(state["samples"])
+        self._samples = fresh
         self._unobservable = dict(state["unobservable"])
         self._tap.samples_seen, self._tap.passes = state["samples_seen"], state["passes"]
 
     def _listen(self, site: str, call: int, module: nn.Module, value: Any, batch: Batch) -> None:
         key = key_of(site, call)
-        if key in self._unobservable:
+        if key in self._unobservable or not (self._phases is None or batch.phase in self._phases):
             return
         try:
             output = output_tensor(part_of(value, split_port(site)[1]))
@@ -269,10 +279,10 @@ class Probe:
                 "masked": rows.masked,
                 "dtype": str(dtype).removeprefix("torch."),
             }
-            self._collection.add(batch.phase, key, rows, facts, ids, labels)
+            self._samples.add(batch.phase, key, rows, facts, ids, labels)
         except Unobservable as reason:
             self._unobservable[key] = str(reason)
-            self._collection.forget(key)
+            self._samples.forget(key)
             message = f"layer {key!r} gives no cloud: {reason}"
             warnings.warn(message, SkippedLayerWarning, stacklevel=2)
 

@@ -3,41 +3,97 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from geomprobe.clouds import Trajectory
+from geomprobe.hooks.names import canonical_name
+from geomprobe.hooks.selection import _compiled, _globs, unwrap
 from geomprobe.memory import require_memory
 from geomprobe.sampling.projection import SparseProjection
-from geomprobe.storage import Array
+
+#: A name or glob, ``"re:..."``, or parameters themselves, such as those of an optimizer's group.
+Parameters = str | torch.Tensor | Iterable[str | torch.Tensor]
+
+#: Coordinates that are compared at a time, or up to twice as many.
+_SLICE = 1 << 18
 
 
 class TrajectoryRecorder:
-    """Records trainable parameters step by step, exactly or projected.
+    """Records parameters by optimizer step, exactly or projected, with exact step lengths.
+
+    ::
+
+        recorder = TrajectoryRecorder(model, dim=1024, every=10, optimizer=optimizer)
+        for step, (x, y) in enumerate(loader):
+            ...
+            recorder.record(step, loss.item())
+        recorder.trajectory.points                          # (T, 1024)
 
     Parameters
     ----------
     model : torch.nn.Module
-        Its parameters with ``requires_grad`` are recorded, in the order of ``parameters()``.
+        Wrappers of torch.compile and DistributedDataParallel are looked through.
     dim : int or None
-        Project to this many dimensions (see :class:`~geomprobe.sampling.SparseProjection`, with
-        one nonzero a coordinate); ``None`` records every parameter.
+        Project to this many dimensions (see :class:`~geomprobe.sampling.SparseProjection`; with
+        the greatest of 4, 2 and 1 nonzeros that divides it). ``None``, or no fewer than there are
+        parameters: record every parameter.
     every : int
-        Record every so many steps.
+        Look at the parameters at the steps that are multiples of this.
     points : int
-        Most points to keep. When they are reached, every second one is dropped and the stride
-        doubles, so that the record always spans the whole run.
+        Most points to keep of the whole run: when there are more, every second one is dropped, and
+        only every second further one is kept. Not used where ``window`` is given.
+    window : int or None
+        Keep the last so many points instead, each ``every`` steps from the next.
     seed : int
         Seed of the projection.
+    optimizer : torch.optim.Optimizer, optional
+        Its learning rates are kept beside the points.
+    parameters : str, Parameter, or iterable of these, optional
+        What to record: a dotted name or glob (``*`` crosses dots), a regular expression after
+        ``re:`` (searched), or parameters themselves, as in ``optimizer.param_groups[0]["params"]``.
+        By default all that require gradients at construction.
+    buffers : bool
+        Floating-point buffers, such as the running statistics of batch norm, count as parameters.
+
+    Raises
+    ------
+    LayerSelectionError
+        A regular expression that is none; a ValueError.
+    ValueError
+        A pattern matches nothing, nothing is left to record, or a parameter cannot be read: one
+        that is not initialised yet, sharded over processes (FSDP, DTensor), without values (meta
+        device), or not of a dense floating-point type.
+    TypeError
+        The model or a pattern is of a kind that cannot be used.
 
     Notes
     -----
-    O(p) time a recorded step. The projection holds 9 bytes a parameter, the record
-    ``points * dim`` float32 numbers. ``meta["arc_length"]`` holds for each point the length of the
-    path up to it: the sum of the distances between parameters at consecutive multiples of the
-    stride, before any projection. It costs one more copy of the parameters.
+    ``trajectory.meta`` holds, as lists with one entry a point:
+
+    - ``arc_length``: length of the path up to the point, the sum of the distances between the
+      parameters at consecutive looks, before any projection. Dropping points does not change it.
+    - ``step_norms``: length of the last of these steps; None for the first look.
+    - ``unmeasured_steps``: how many steps up to there have no length, since parameters at one of
+      their ends were NaN or infinite. ``arc_length`` leaves these out, and ``step_norms`` is None
+      there; the points are recorded as they are.
+    - ``learning_rates``: that of each parameter group of the optimizer when the point was recorded;
+      ``parameter_groups`` are the groups' names, or their numbers. Both None without an optimizer.
+
+    Lengths are sums of float64 squares of differences. Parameters in half precision are read as
+    float32; where one is float64, all are recorded in it. Tied parameters count once.
+
+    A look takes O(p) time for p parameters. Memory is a copy of the parameters, the projection (at
+    most 2048 max(8 dim, 4096) + p/8 bytes), ``points`` or ``window`` times ``dim`` numbers, and a
+    few megabytes to work in. The copy stays on the device of the parameters where they share one
+    that has float64, and on the CPU otherwise.
     """
 
     def __init__(
@@ -47,59 +103,355 @@ class TrajectoryRecorder:
         dim: int | None = None,
         every: int = 1,
         points: int = 2000,
+        window: int | None = None,
         seed: int = 0,
+        optimizer: torch.optim.Optimizer | None = None,
+        parameters: Parameters | None = None,
+        buffers: bool = False,
     ) -> None:
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        size = sum(p.numel() for p in self._parameters)
-        if not size:
-            raise ValueError("the model has no trainable parameters: there is no trajectory")
         if every < 1 or points < 2:
             raise ValueError(f"every must be >= 1 and points >= 2, got {every} and {points}")
+        if window is not None and window < 2:
+            raise ValueError(f"window must be >= 2 points or None, got {window}")
         if dim is not None and dim < 1:
             raise ValueError(f"dim must be positive or None, got {dim}")
-        if dim is not None and dim >= size:
-            dim = None
+        if optimizer is not None and not hasattr(optimizer, "param_groups"):
+            raise TypeError(
+                f"optimizer must have param_groups, as those of torch.optim, got {optimizer!r}"
+            )
+        self._model, self._optimizer = unwrap(model), optimizer
+        chosen = _select(self._model, parameters, buffers)
+        self._shapes = {name: tensor.shape for name, tensor in chosen.items()}
+        self._dtype = _dtype_of(chosen.values())
+        self._size = sum(tensor.numel() for tensor in chosen.values())
+        if not self._size:
+            raise ValueError("the parameters to record have no entries: there is no trajectory")
+        self._projection: SparseProjection | None = None
+        if dim is not None and dim < self._size:
+            self._projection = SparseProjection(
+                self._size, dim, seed=seed, nonzeros=math.gcd(dim, 4)
+            )
+        kept = points if window is None else window
+        width = self._size if self._projection is None else self._projection.k
         require_memory(
-            4 * points * (dim or size) + (9 * size if dim else 0) + 4 * size,
-            f"a trajectory of {points} points in {dim or size} dimensions",
-            "Give a smaller dim (projection), fewer points, or a larger every.",
+            self._dtype.itemsize * (2 * kept * width + self._size),
+            f"a trajectory of {kept} points in {width} dimensions",
+            "Give a smaller dim (projection), fewer points or a smaller window.",
         )
-        self._projection = (
-            None if dim is None else SparseProjection(size, dim, seed=seed, nonzeros=1)
-        )
-        self._size, self._stride, self._points, self._seed = size, every, points, seed
-        self._previous: torch.Tensor | None = None
-        self._arc_length = 0.0
-        self._kept: list[tuple[int, float, float, Array]] = []
+        self._every, self._points, self._window, self._seed = every, points, window, seed
+        self._path = _Path()
+        self._kept: list[_Point] = []
+        self._thinning = 1
+        self._groups: list[int | str] | None = None
+        self._flat: torch.Tensor | None = None
 
-    @torch.no_grad()
     def record(self, step: int, loss: float | None = None) -> None:
-        """Record the parameters as they are now, if ``step`` is a multiple of the stride."""
-        if step % self._stride:
+        """Record the parameters as they are now, if ``step`` is a multiple of ``every``.
+
+        A step that was recorded already stays as it is.
+
+        Raises
+        ------
+        ValueError
+            The step lies before the last one recorded, or a parameter is not there any more or has
+            another shape.
+        """
+        step = operator.index(step)
+        if step % self._every or step == self._path.step:
             return
-        flat = torch.cat([p.detach().reshape(-1).float() for p in self._parameters])
-        if self._previous is not None:
-            leap = torch.linalg.vector_norm(flat - self._previous, dtype=torch.float64)
-            self._arc_length += float(leap)
-        self._previous = flat
-        point = flat if self._projection is None else self._projection(flat[None])[0]
-        value = math.nan if loss is None else float(loss)
-        self._kept.append((step, value, self._arc_length, point.cpu().numpy().copy()))
-        if len(self._kept) > self._points:
-            self._stride *= 2
-            self._kept = [entry for entry in self._kept if entry[0] % self._stride == 0]
+        if self._path.step is not None and step < self._path.step:
+            raise ValueError(
+                f"step {step} comes after step {self._path.step} was recorded. Where training went "
+                "back to a checkpoint, load the state that the recorder had then, or make another"
+            )
+        with torch.inference_mode(False), torch.no_grad():
+            tensors = [self._tensor(name) for name in self._shapes]
+            length = self._move_to(tensors)
+            self._path = self._path.extended(step, length)
+            if (self._path.looks - 1) % self._thinning == 0:
+                self._keep(math.nan if loss is None else float(loss))
 
     @property
     def trajectory(self) -> Trajectory | None:
         """The record so far; None before the first point."""
         if not self._kept:
             return None
-        steps, losses, arc_lengths, points = zip(*self._kept, strict=True)
+        projection, paths = self._projection, [point.path for point in self._kept]
         meta = {
             "parameters": self._size,
-            "stride": self._stride,
-            "projection": None if self._projection is None else self._projection.k,
+            "every": self._every,
+            "stride": self._every * self._thinning,
+            "window": self._window,
+            "projection": None if projection is None else projection.k,
+            "distortion": None if projection is None else projection.distortion(len(paths)),
             "seed": self._seed,
-            "arc_length": list(arc_lengths),
+            "arc_length": [path.arc_length for path in paths],
+            "step_norms": [path.step_norm for path in paths],
+            "unmeasured_steps": [path.unmeasured for path in paths],
+            "parameter_groups": self._groups,
+            "learning_rates": None
+            if self._groups is None
+            else [point.learning_rates for point in self._kept],
         }
-        return Trajectory(np.stack(points), np.array(steps), np.array(losses), meta)
+        return Trajectory(
+            torch.stack([point.values for point in self._kept]).numpy(),
+            np.array([path.step for path in paths]),
+            np.array([point.loss for point in self._kept]),
+            meta,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record and all it takes to go on with it, as tensors and plain types.
+
+        It holds a copy of the parameters at the last look, so that the next length is right
+        whatever the model holds by then.
+        """
+        flat = self._flat
+        return {
+            "setting": self._setting,
+            "path": asdict(self._path),
+            "kept": [
+                [asdict(point.path), point.loss, point.learning_rates] for point in self._kept
+            ],
+            "values": torch.stack([point.values for point in self._kept]) if self._kept else None,
+            "thinning": self._thinning,
+            "groups": self._groups,
+            "flat": None if flat is None else flat.to("cpu", copy=True),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned, in place of what was recorded here.
+
+        Raises
+        ------
+        ValueError
+            It is the state of a recorder of other parameters, or with other settings; the message
+            says which.
+        """
+        ours, theirs = self._setting, dict(state["setting"])
+        different = [
+            f"{key} is {_brief(ours.get(key))} here, {_brief(theirs.get(key))} in the state"
+            for key in {**ours, **theirs}
+            if ours.get(key) != theirs.get(key)
+        ]
+        if different:
+            raise ValueError(f"this is the state of another recorder: {'; '.join(different)}")
+        self._path = _Path(**state["path"])
+        self._kept = [
+            _Point(_Path(**path), loss, rates, values.clone())
+            for (path, loss, rates), values in zip(
+                state["kept"], () if state["values"] is None else state["values"], strict=True
+            )
+        ]
+        self._thinning, self._groups = state["thinning"], state["groups"]
+        self._flat = None if state["flat"] is None else state["flat"].clone()
+
+    @property
+    def _setting(self) -> dict[str, Any]:
+        return {
+            "shapes": {canonical_name(name): list(s) for name, s in self._shapes.items()},
+            "dtype": str(self._dtype),
+            "dim": None if self._projection is None else self._projection.k,
+            "seed": self._seed,
+            "every": self._every,
+            "points": self._points,
+            "window": self._window,
+        }
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        """Return a parameter by the name it has in the model now."""
+        owner, _, leaf = name.rpartition(".")
+        try:
+            module = self._model.get_submodule(owner)
+        except AttributeError:
+            tensor = None
+        else:
+            tensor = module._parameters.get(leaf, module._buffers.get(leaf))
+        if tensor is None or tensor.shape != self._shapes[name]:
+            found = "is not there any more" if tensor is None else f"is {tuple(tensor.shape)} now"
+            raise ValueError(
+                f"{canonical_name(name)} was {tuple(self._shapes[name])} when the recorder was "
+                f"made, and {found}: make another recorder"
+            )
+        return tensor
+
+    def _move_to(self, tensors: list[torch.Tensor]) -> float | None:
+        """Bring the copy of the parameters up to date; return how far it moved."""
+        device, before = _home(tensors), self._flat
+        fresh = before is None
+        flat = torch.zeros(self._size, dtype=self._dtype) if before is None else before
+        flat = flat.to(device)
+        square = torch.zeros((), dtype=torch.float64, device=device)
+        begin = 0
+        for new in _pieces(tensors, flat):
+            old = flat[begin : begin + len(new)]
+            difference = (new - old).double()
+            square += difference.dot(difference)
+            old.copy_(new)
+            begin += len(new)
+        self._flat = flat
+        return None if fresh else math.sqrt(float(square))
+
+    def _keep(self, loss: float) -> None:
+        assert self._flat is not None
+        rates = None
+        if self._optimizer is not None:
+            groups = self._optimizer.param_groups
+            self._groups = [group.get("name", i) for i, group in enumerate(groups)]
+            rates = [_finite(group.get("lr")) for group in groups]
+        image = self._flat if self._projection is None else self._projection(self._flat[None])[0]
+        self._kept.append(_Point(self._path, loss, rates, image.to("cpu", copy=True)))
+        if self._window is not None:
+            self._kept = self._kept[-self._window :]
+        elif len(self._kept) > self._points:
+            self._thinning *= 2
+            self._kept = self._kept[::2]
+
+
+@dataclass(frozen=True)
+class _Path:
+    """How far the parameters have come, by their exact step lengths."""
+
+    step: int | None = None
+    looks: int = 0
+    arc_length: float = 0.0
+    step_norm: float | None = None
+    unmeasured: int = 0
+
+    def extended(self, step: int, length: float | None) -> _Path:
+        """Return the path with one more look, at a distance from the last (None: the first)."""
+        measured = _finite(length)
+        return _Path(
+            step,
+            self.looks + 1,
+            self.arc_length + (measured or 0.0),
+            measured,
+            self.unmeasured + (measured is None and self.looks > 0),
+        )
+
+
+@dataclass(frozen=True)
+class _Point:
+    path: _Path
+    loss: float
+    learning_rates: list[float | None] | None
+    values: torch.Tensor
+
+
+def _finite(number: Any) -> float | None:
+    """Return a number as JSON has it: None for NaN and the infinities."""
+    return None if number is None or not math.isfinite(number) else float(number)
+
+
+def _pieces(tensors: Iterable[torch.Tensor], like: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield tensors as one long vector, in pieces: long tensors cut, short ones joined."""
+    parts: list[torch.Tensor] = []
+    size = 0
+    for tensor in tensors:
+        vector = tensor.detach().reshape(-1)
+        for begin in range(0, len(vector), _SLICE):
+            part = vector[begin : begin + _SLICE].to(like)
+            parts.append(part)
+            size += len(part)
+            if size >= _SLICE:
+                yield parts[0] if len(parts) == 1 else torch.cat(parts)
+                parts, size = [], 0
+    if parts:
+        yield torch.cat(parts)
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _home(tensors: Iterable[torch.Tensor]) -> torch.device:
+    """Return the device that tensors share, where it can add in float64; the CPU otherwise."""
+    devices = {tensor.device for tensor in tensors}
+    only = devices.pop()
+    return torch.device("cpu") if devices or only.type == "mps" else only
+
+
+def _dtype_of(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    has_double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if has_double else torch.float32
+
+
+def _select(
+    model: nn.Module, parameters: Parameters | None, buffers: bool
+) -> dict[str, torch.Tensor]:
+    """Return what to record, by the first name it has in the model."""
+    names: dict[torch.Tensor, list[str]] = {}
+    for name, tensor in _candidates(model, buffers):
+        names.setdefault(tensor, []).append(name)
+    if parameters is None:
+        chosen = {t for t in names if t.requires_grad or not isinstance(t, nn.Parameter)}
+        if not chosen:
+            raise ValueError("the model has no trainable parameters: there is no trajectory")
+    else:
+        if isinstance(parameters, str | torch.Tensor):
+            parameters = [parameters]
+        chosen = {tensor for pattern in parameters for tensor in _matches(pattern, names)}
+        if not chosen:
+            raise ValueError("parameters names none: give names, globs, 're:...' or parameters")
+    selected = {all_names[0]: t for t, all_names in names.items() if t in chosen}
+    for name, tensor in selected.items():
+        if reason := _cannot_be_recorded(name, tensor):
+            raise ValueError(f"parameter {canonical_name(name)!r} cannot be recorded: {reason}")
+    return selected
+
+
+def _candidates(model: nn.Module, buffers: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    if buffers:
+        for name, buffer in model.named_buffers(remove_duplicate=False):
+            if buffer.is_floating_point():
+                yield name, buffer
+
+
+def _matches(
+    pattern: str | torch.Tensor, names: Mapping[torch.Tensor, list[str]]
+) -> list[torch.Tensor]:
+    if isinstance(pattern, torch.Tensor):
+        if pattern in names:
+            return [pattern]
+        raise ValueError(
+            f"a tensor of shape {tuple(pattern.shape)} in parameters is none of the model's"
+        )
+    if not isinstance(pattern, str):
+        raise TypeError(
+            f"cannot select parameters by {pattern!r}: give a name, a glob, 're:...', or "
+            "parameters of the model"
+        )
+    search = _compiled(pattern).search if pattern.startswith("re:") else None
+    found = [
+        tensor
+        for tensor, raw in names.items()
+        for name in map(canonical_name, raw)
+        if (search(name) if search else _globs(name, pattern))
+    ]
+    if not found:
+        listed = [canonical_name(name) for raw in names.values() for name in raw]
+        near = get_close_matches(pattern, listed, n=3, cutoff=0.4)
+        raise ValueError(
+            f"no parameter matches {pattern!r}."
+            + (f" Near names: {', '.join(near)}." if near else "")
+            + f" The model has {len(listed)}: {', '.join(listed[:12])}"
+            + (", ..." if len(listed) > 12 else "")
+        )
+    return found
+
+
+def _cannot_be_recorded(name: str, tensor: torch.Tensor) -> str:
+    if nn.parameter.is_lazy(tensor):
+        return "it is not initialised yet; run one batch through the model first"
+    if hasattr(tensor, "full_tensor") or "_fsdp_wrapped_module" in name.split("."):
+        return (
+            "it is sharded, and no process has all of it; record parameters that are whole on "
+            "every process"
+        )
+    if tensor.is_meta:
+        return "it is on the meta device, without values"
+    if tensor.layout != torch.strided or not tensor.is_floating_point():
+        return f"it is {tensor.dtype} and {tensor.layout}, not dense and of a floating-point type"
+    return ""

@@ -35,7 +35,23 @@ def transformer():
     return Net(), torch.randn(64, 5, 8)
 
 
-def train(build, watch):
+def options(x, y, folder):
+    """Every feature of a monitor."""
+    return dict(
+        probe_data=(x[:16], y[:16]),
+        every="10 steps",
+        budget=None,
+        analyzers=gp.registered_analyzers(),
+        loss=nn.functional.cross_entropy,
+        points=16,
+        samples=6,
+        trajectory=32,
+        n_train=1000,
+        store=folder,
+    )
+
+
+def train(build, folder, watch=()):
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
@@ -43,47 +59,46 @@ def train(build, watch):
     y = torch.randint(4, (64,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     loss_function = nn.functional.cross_entropy
-    monitor = None
+    monitors = [gp.Monitor(model, **one, **options(x, y, folder)) for one in watch]
+    probe = gp.Probe(model, "*", max_width=16, strict=True)
     if watch:
-        monitor = gp.Monitor(
-            model,
-            (x[:16], y[:16]),
-            every="10 steps",
-            budget=None,
-            analyzers=gp.registered_analyzers(),
-            loss=loss_function,
-            points=16,
-            samples=6,
-            trajectory=32,
-            n_train=1000,
-            strict=True,
-        )
-        probe = gp.Probe(model, "*", max_width=16, strict=True).attach()
+        probe.attach()
     losses = []
-    for step in range(STEPS):
+    for _ in range(STEPS):
         batch = torch.randperm(64)[:16]
         loss = loss_function(model(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-        if monitor is not None:
+        for monitor in monitors:
             monitor.step(loss=losses[-1])
-            if step == STEPS - 1:
-                probe.detach()
-                assert len(monitor.history) == STEPS // 10
-                assert all(f.failed is None for r in monitor.history for f in r.findings)
+            assert len(monitor.history) <= STEPS // 10  # Waits for a worker.
+    probe.detach()
+    for monitor in monitors:
+        monitor.close()
+        assert len(monitor.history) == STEPS // 10
+        assert all(f.failed is None for r in monitor.history for f in r.findings)
     gradients = [p.grad for p in model.parameters()]
     streams = [torch.random.get_rng_state(), random.random(), np.random.rand()]
     return list(model.state_dict().values()), gradients, losses, streams, model.training
 
 
-@pytest.mark.parametrize("build", [mlp, cnn, pytest.param(transformer, marks=pytest.mark.long)])
-def test_weights_gradients_losses_and_random_streams_are_equal_bit_for_bit(build):
-    plain, watched = train(build, watch=False), train(build, watch=True)
+def assert_same(plain, watched):
     for a, b in zip(plain[0] + plain[1], watched[0] + watched[1], strict=True):
         assert torch.equal(a, b)
     assert plain[2] == watched[2]
     assert torch.equal(plain[3][0], watched[3][0])
     assert plain[3][1:] == watched[3][1:]
     assert plain[4] == watched[4]
+
+
+@pytest.mark.parametrize("build", [mlp, cnn, pytest.param(transformer, marks=pytest.mark.long)])
+def test_training_is_equal_bit_for_bit_with_every_feature_on(build, tmp_path):
+    watch = [dict(strict=True), dict(strict=True, tap=True)]
+    assert_same(train(build, tmp_path), train(build, tmp_path, watch))
+
+
+@pytest.mark.long
+def test_training_is_equal_bit_for_bit_while_a_worker_analyzes(tmp_path):
+    assert_same(train(cnn, tmp_path), train(cnn, tmp_path, [dict(workers=1)]))

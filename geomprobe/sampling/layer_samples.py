@@ -141,7 +141,7 @@ class LayerSample:
         )
 
 
-class Collection:
+class LayerSamples:
     """All that a probe has kept, by phase and layer.
 
     Parameters
@@ -206,7 +206,7 @@ class Collection:
         )
 
     def merge(self, state: Mapping[str, Any]) -> None:
-        """Take in the :meth:`state_dict` of another collection, made with the same sampling.
+        """Take in the :meth:`state_dict` of others, made with the same sampling.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class Collection:
         """
         if state["sampling"] != asdict(self._sampling):
             raise ValueError(
-                f"cannot merge what was sampled with {state['sampling']} into a collection with "
+                f"cannot merge what was sampled with {state['sampling']} into those with "
                 f"{asdict(self._sampling)}"
             )
         for phase, layer, width, facts, tensors in state["layers"]:
@@ -243,15 +243,15 @@ class Collection:
         ]
         return {"sampling": asdict(self._sampling), "layers": layers}
 
-    def gather(self) -> Collection | None:
-        """Return the collections of all processes as one, on the first process; None elsewhere.
+    def gather(self) -> LayerSamples | None:
+        """Return the samples of all processes as one, on the first process; None elsewhere.
 
         Every process must call it. Samples that several have seen count once.
         """
         states = to_first(self.state_dict())
         if states is None:
             return None
-        together = Collection(self._sampling)
+        together = LayerSamples(self._sampling)
         for state in states:
             together.merge(state)
         return together

@@ -1,0 +1,110 @@
+"""Analyses outside the training process: a snapshot of the evidence goes to a worker."""
+
+from __future__ import annotations
+
+import pickle
+import time
+import warnings
+import weakref
+from collections.abc import Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from geomprobe.analyzer import Analyzer, analyze
+from geomprobe.evidence import Evidence
+from geomprobe.exceptions import GeomprobeWarning
+from geomprobe.findings import Finding
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis under way.
+
+    Parameters
+    ----------
+    snapshot : bytes
+        The evidence as it was, and the analyzers.
+    future : Future
+        Of the findings, the CPU time that the worker has used in all, and the worker's number.
+    """
+
+    snapshot: bytes
+    future: Future[tuple[tuple[Finding, ...], float, int]]
+
+
+class Background:
+    """Worker processes that analyze, each on one thread.
+
+    Parameters
+    ----------
+    workers : int
+        How many analyses may be under way at a time.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._executor: Any = None
+        self._cpu_seconds: dict[int, float] = {}
+
+    def submit(self, evidence: Evidence, analyzers: Iterable[Analyzer]) -> Analysis:
+        """Start an analysis of the evidence as it is now.
+
+        Raises
+        ------
+        Exception
+            Whatever pickling raises, if the evidence or an analyzer cannot be sent.
+        """
+        import cloudpickle
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        snapshot: bytes = cloudpickle.dumps((evidence, list(analyzers)))
+        if self._executor is None:
+            self._executor = ProcessPoolExecutor(self.workers, env={"OMP_NUM_THREADS": "1"})
+            weakref.finalize(self, self._executor.shutdown, wait=False)
+        return Analysis(snapshot, self._executor.submit(_analyze, snapshot))
+
+    def result(self, analysis: Analysis) -> tuple[tuple[Finding, ...], float]:
+        """Wait for the findings; return them, and the seconds of CPU time that they took.
+
+        With a worker that has died the findings are one failed finding. Where the worker could not
+        load the snapshot, the analysis is done here and now.
+        """
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        try:
+            findings, total, worker = analysis.future.result()
+        except BrokenProcessPool as error:
+            self._executor = None
+            reason = f"the process that analyzed has died, perhaps for lack of memory: {error}"
+            return (Finding("monitor", "model", failed=reason),), 0.0
+        except Exception as error:
+            warnings.warn(
+                "a worker process cannot load what is to be analyzed, and the training process "
+                f"does it: {type(error).__name__}: {error}. Define analyzers and losses in a "
+                "module that can be imported, or give workers=0",
+                GeomprobeWarning,
+                stacklevel=2,
+            )
+            started = time.perf_counter()
+            return _analyze(analysis.snapshot)[0], time.perf_counter() - started
+        spent = total - self._cpu_seconds.get(worker, 0.0)
+        self._cpu_seconds[worker] = total
+        return findings, spent
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True)
+            self._executor = None
+
+
+def _analyze(snapshot: bytes) -> tuple[tuple[Finding, ...], float, int]:
+    import os
+
+    evidence, analyzers = pickle.loads(snapshot)
+    with warnings.catch_warnings():
+        # A failed finding is warned of in the training process.
+        warnings.simplefilter("ignore")
+        findings = tuple(analyze(evidence, analyzers))
+    return findings, time.process_time(), os.getpid()

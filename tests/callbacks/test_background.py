@@ -1,0 +1,173 @@
+import os
+import signal
+import sys
+import time
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import geomprobe as gp
+
+X, Y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+
+
+def monitor_of(model, analyzers="persistent_homology", **options):
+    options = {"budget": None, "workers": 1, "every": "2 steps", "points": 30, **options}
+    return gp.Monitor(model, (X, Y), analyzers=analyzers, **options)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def analyzer(body):
+    """An analyzer that a worker can load: what is defined in a function is sent whole."""
+
+    class Custom:
+        name = "custom"
+        needs = frozenset({"activations"})
+        readings = {}
+
+        def __call__(self, evidence):
+            yield from body(evidence)
+
+    return Custom()
+
+
+def train(model, monitor, steps):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(steps):
+        loss = nn.functional.cross_entropy(model(X), Y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        monitor.step(loss=loss.item())
+
+
+@pytest.mark.long
+def test_findings_are_those_of_the_training_process_at_the_step_they_belong_to():
+    analyzers = ["persistent_homology", "fisher_information"]
+    histories = []
+    for workers in (0, 2):
+        model = network()
+        options = dict(analyzers=analyzers, loss=nn.functional.cross_entropy, samples=8)
+        with monitor_of(model, workers=workers, **options) as monitor:
+            train(model, monitor, 6)
+        histories.append(monitor.history)
+    for here, there in zip(*histories, strict=True):
+        assert (here.step, here.loss) == (there.step, there.loss)
+        assert len(here.findings) == len(there.findings)
+        for one, other in zip(here.findings, there.findings, strict=True):
+            assert one.failed is None
+            assert (one.analyzer, one.subject) == (other.analyzer, other.subject)
+            for name, estimate in one.scalars.items():
+                assert other.scalars[name].value == pytest.approx(estimate.value, rel=1e-4)
+
+
+@pytest.mark.long
+def test_the_step_does_not_wait_and_the_time_of_the_worker_is_accounted_for():
+    def slow(evidence):
+        started = time.process_time()
+        while time.process_time() - started < 1.0:
+            pass
+        pid = gp.Estimate(float(os.getpid()), exact=True)
+        yield gp.Finding("custom", "model", {"pid": pid})
+
+    with monitor_of(network(), analyzer(slow), every="1 step", workers=1) as monitor:
+        monitor.step()
+        assert len(monitor._history) == 0
+        monitor.step()  # Put off: the worker is busy.
+        (record,) = monitor.history
+    assert record.step == 1
+    assert record.findings[0].scalars["pid"].value != os.getpid()
+    assert record.seconds > 1.0
+    assert monitor._budget._spent > 1.0
+    assert [record.step for record in monitor.history] == [1, 2]
+
+
+@pytest.mark.long
+def test_a_worker_that_dies_is_a_failed_finding_and_the_next_observation_gets_another():
+    def die_first(evidence):
+        if evidence.step == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield gp.Finding("custom", "model")
+
+    monitor = monitor_of(network(), analyzer(die_first))
+    monitor.step()
+    monitor.step()
+    with pytest.warns(gp.GeomprobeWarning, match="the process that analyzed has died"):
+        first = monitor.history[0].findings
+    assert "has died" in first[0].failed
+    monitor.step()
+    monitor.step()
+    monitor.close()
+    assert monitor.history[1].findings[0].failed is None
+
+
+@pytest.mark.long
+def test_an_analyzer_that_fails_in_the_worker_is_warned_of_here():
+    def fail(evidence):
+        yield gp.Finding("custom", "model")
+        raise RuntimeError("no luck")
+
+    monitor = monitor_of(network(), analyzer(fail))
+    monitor.step()
+    monitor.step()
+    with pytest.warns(gp.GeomprobeWarning, match="RuntimeError: no luck"):
+        monitor.close()
+    assert [f.failed for f in monitor.history[0].findings] == [None, "RuntimeError: no luck"]
+
+
+class Local:
+    name = "local"
+    needs = frozenset({"activations"})
+    readings = {}
+
+    def __call__(self, evidence):
+        yield gp.Finding(self.name, "model")
+
+
+@pytest.mark.long
+def test_what_a_worker_cannot_load_is_analyzed_here(monkeypatch):
+    only_here = types.ModuleType("only_here")
+    only_here.Local = Local
+    monkeypatch.setitem(sys.modules, "only_here", only_here)
+    monkeypatch.setattr(Local, "__module__", "only_here")
+    monitor = monitor_of(network(), Local())
+    monitor.step()
+    monitor.step()
+    with pytest.warns(gp.GeomprobeWarning, match="the training process does it: ModuleNotFound"):
+        monitor.close()
+    assert monitor.history[0].findings[0].failed is None
+
+
+def test_what_cannot_be_sent_at_all_is_analyzed_here():
+    stuck = Local()
+    stuck.lock = (n for n in range(3))  # Generators cannot be pickled.
+    monitor = monitor_of(network(), stuck)
+    monitor.step()
+    with pytest.warns(gp.GeomprobeWarning, match="analyses run in the training process"):
+        monitor.step()
+    assert monitor.history[0].findings[0].failed is None
+
+
+@pytest.mark.long
+def test_the_snapshot_does_not_follow_the_training():
+    def weight(evidence):
+        time.sleep(0.5)
+        value = gp.Estimate(evidence.model[0].weight[0, 0].item(), exact=True)
+        yield gp.Finding("custom", "model", {"weight": value})
+
+    one = analyzer(weight)
+    type(one).needs = frozenset({"model"})
+    model = network()
+    before = model[0].weight[0, 0].item()
+    monitor = monitor_of(model, one, every="1 step")
+    monitor.step()
+    with torch.no_grad():
+        model[0].weight.zero_()
+    monitor.close()
+    assert monitor.history[0].findings[0].scalars["weight"].value == before

@@ -1,0 +1,268 @@
+"""Several processes of torch.distributed (gloo) see what one process sees."""
+
+import math
+import pickle
+import sys
+import traceback
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+import geomprobe as gp
+
+N = 50
+X = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(N) % 3
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def in_processes(job, processes, folder):
+    """Run a job in so many processes of a gloo group; return what each one returned."""
+    context = mp.get_context("fork")
+    workers = [
+        context.Process(target=_worker, args=(job, rank, processes, folder))
+        for rank in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        if worker.exitcode is None:
+            worker.kill()
+            pytest.fail("a process hangs")
+    outcomes = [pickle.loads((folder / f"{rank}.pkl").read_bytes()) for rank in range(processes)]
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            pytest.fail(outcome)
+    return [outcome[0] for outcome in outcomes]
+
+
+def _worker(job, rank, processes, folder):
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=processes
+        )
+        outcome = (job(rank, processes),)
+        dist.barrier()
+        dist.destroy_process_group()
+    except Exception:
+        outcome = traceback.format_exc()
+    (folder / f"{rank}.pkl").write_bytes(pickle.dumps(outcome))
+
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+
+
+def share_of(rank, processes, **options):
+    """The loader of one process, over its share of the samples."""
+    data = TensorDataset(X, Y)
+    sampler = DistributedSampler(data, processes, rank, **options)
+    return DataLoader(data, batch_size=7, sampler=sampler)
+
+
+def watched(rank, processes, shuffle):
+    """Clouds of the user's own passes over a distributed loader, with the samples' numbers."""
+    loader = share_of(rank, processes, shuffle=shuffle)
+    numbers = np.array(list(loader.sampler))
+    model = DistributedDataParallel(network()) if processes > 1 else network()
+    start = 0
+    with gp.Probe(model, layers=["0", "2"], points=20) as probe, torch.no_grad():
+        for x, y in loader:
+            probe.identify(numbers[start : start + len(x)], y)
+            model(x)
+            start += len(x)
+        return probe.gather()
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_reservoirs_of_many_processes_are_that_of_one(tmp_path, processes, shuffle):
+    # 50 samples over 4 processes: the sampler pads with two duplicates, which count once.
+    first, *others = in_processes(
+        lambda rank, count: watched(rank, count, shuffle), processes, tmp_path
+    )
+    assert others == [None] * (processes - 1)
+    alone = watched(0, 1, shuffle)
+    assert list(first) == list(alone)
+    for name, cloud in alone.items():
+        assert np.array_equal(first[name].sample_ids, cloud.sample_ids)
+        assert len(set(cloud.sample_ids)) == 20
+        assert np.array_equal(first[name].labels, cloud.labels)
+        assert np.allclose(first[name].points, cloud.points, rtol=1e-6, atol=1e-6)
+
+
+def test_samples_without_numbers_get_different_ones_in_each_process(tmp_path):
+    def watch(rank, processes):
+        model = network()
+        with gp.Probe(model, layers="0", points=100) as probe:
+            for x, _ in share_of(rank, processes, shuffle=False):
+                model(x)
+            return probe.gather()
+
+    first, _ = in_processes(watch, 2, tmp_path)
+    # In the order of the data, as DistributedSampler deals them out.
+    assert first["0"].sample_ids.tolist() == list(range(N))
+    assert np.allclose(first["0"].points, network()[0](X).detach(), atol=1e-6)
+
+
+class Spread:
+    """Standard deviation of each cloud, how many inputs there are, and what they sum to."""
+
+    name = "spread"
+    needs = frozenset({"activations", "data"})
+    readings = {"sd": "How far the points spread."}
+
+    def __call__(self, evidence):
+        for layer, cloud in evidence.clouds.items():
+            values = {
+                "sd": cloud.points.astype(float).std(),
+                "inputs": len(evidence.data),
+                "sum": evidence.data.inputs.double().sum().item(),
+            }
+            scalars = {name: gp.Estimate(float(v), exact=True) for name, v in values.items()}
+            yield gp.Finding(self.name, layer, scalars)
+
+
+def trained(rank, processes, *, data=None, tap=False, **options):
+    """Scalars of every observation of a training, and the weights at its end."""
+    model = network()
+    wrapped = DistributedDataParallel(model) if processes > 1 else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    options = {"every": "2 steps", "budget": None, "points": 20, "samples": 9, **options}
+    probe_data = (X, Y) if data is None else data(rank, processes)
+    with gp.Monitor(wrapped, probe_data, analyzers=Spread(), tap=tap, **options) as monitor:
+        for step in range(4):
+            rows = torch.arange(step * 8, step * 8 + 8) % N
+            mine = rows[rank::processes]
+            loss = nn.functional.cross_entropy(wrapped(X[mine]), Y[mine])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss=loss.item())
+    history = [
+        (record.step, f.subject, f.failed, {k: e.value for k, e in f.scalars.items()})
+        for record in monitor.history
+        for f in record.findings
+    ]
+    return history, [p.detach().numpy() for p in model.parameters()]
+
+
+def agree(one, other):
+    assert len(one) == len(other) > 0
+    for (step, subject, failed, values), theirs in zip(one, other, strict=True):
+        assert (step, subject, failed) == theirs[:3]
+        assert values == pytest.approx(theirs[3], rel=1e-5)
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_monitor_finds_the_same_in_every_process_and_as_in_one(tmp_path, processes):
+    outcomes = in_processes(trained, processes, tmp_path)
+    for history, _ in outcomes:
+        assert history == outcomes[0][0]
+    alone, weights = trained(0, 1)
+    agree(outcomes[0][0], alone)
+    for a, b in zip(weights, outcomes[-1][1], strict=True):
+        assert np.allclose(a, b, atol=1e-6)
+
+
+def test_a_distributed_loader_as_probe_data_is_read_in_shares(tmp_path):
+    def job(rank, processes):
+        return trained(rank, processes, data=lambda r, p: share_of(r, p, shuffle=True))
+
+    (first, _), (second, _) = in_processes(job, 2, tmp_path)
+    assert first == second
+    agree(first, job(0, 1)[0])
+
+
+def test_tapped_training_batches_of_all_processes_count(tmp_path):
+    def job(rank, processes):
+        return trained(rank, processes, tap=True, layers="0#in", points=100, every="4 steps")
+
+    (first, _), (second, _) = in_processes(job, 2, tmp_path)
+    assert first == second
+    ((_, _, failed, values),) = first
+    assert failed is None
+    assert values["sd"] == pytest.approx(X[:32].double().std(unbiased=False).item(), rel=1e-5)
+
+
+def test_a_process_that_fails_to_collect_is_named_and_none_hangs(tmp_path):
+    class Fragile(nn.Module):
+        def __init__(self, rank):
+            super().__init__()
+            self.fc, self.rank = nn.Linear(3, 2), rank
+
+        def forward(self, x):
+            if self.rank == 1 and not self.training:
+                raise RuntimeError("only here")
+            return self.fc(x)
+
+    def job(rank, processes):
+        monitor = gp.Monitor(Fragile(rank), X, every="1 step", analyzers=Spread(), samples=4)
+        monitor._data = [(X[:5],), (X[5:9],)]
+        with pytest.warns(gp.GeomprobeWarning, match="only here"):
+            monitor.step()
+        return [f.failed for f in monitor.history[0].findings]
+
+    first, second = in_processes(job, 2, tmp_path)
+    assert first == second
+    assert "process 1: ValueError" in first[0]
+
+
+def test_the_first_process_decides_what_can_be_afforded(tmp_path):
+    def job(rank, processes):
+        monitor = gp.Monitor(network(), (X, Y), every="1 step", analyzers=Spread(), budget=0.5)
+        monitor.step()
+        # The first has spent all its time, the others none.
+        monitor._budget.book(math.inf if rank == 0 else -math.inf)
+        monitor.step()
+        monitor.step()
+        monitor.close()
+        return [record.step for record in monitor.history]
+
+    assert in_processes(job, 2, tmp_path) == [[1, 3], [1, 3]]
+
+
+def test_fully_sharded_models_are_shown_all_data_by_every_process(tmp_path):
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    if not hasattr(fsdp, "fully_shard"):
+        pytest.skip("this PyTorch has no fully_shard")
+
+    def job(rank, processes):
+        model = network()
+        mesh = dist.init_device_mesh("cpu", (processes,))
+        for part in (model[0], model[2], model):
+            fsdp.fully_shard(part, mesh=mesh)
+        monitor = gp.Monitor(model, (X, Y), every="1 step", analyzers=Spread(), points=20)
+        model(X[:4]).sum().backward()
+        monitor.step()
+        return [
+            (0, f.subject, f.failed, {k: e.value for k, e in f.scalars.items()})
+            for f in monitor.history[0].findings
+        ]
+
+    first, second = in_processes(job, 2, tmp_path)
+    assert first == second
+    monitor = gp.Monitor(network(), (X, Y), analyzers=Spread(), points=20, workers=0)
+    alone = [
+        (0, f.subject, f.failed, {k: e.value for k, e in f.scalars.items()})
+        for f in monitor.observe()
+    ]
+    agree(first, alone)
+
+
+def test_without_torch_distributed_there_is_one_process():
+    model = network()
+    with gp.Probe(model, layers="0") as probe:
+        model(X)
+    assert dict(probe.gather()) == dict(probe.clouds)
