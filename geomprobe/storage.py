@@ -6,7 +6,8 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,33 @@ _HEADER = "geomprobe"
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format itself
 
 
-def write_atomically(path: PathLike, content: bytes) -> Path:
-    """Write a file that is there whole or not at all, and return its path.
+@contextmanager
+def writing_atomically(path: PathLike) -> Iterator[Path]:
+    """Give a path to write to; on exit that file is on the disk, in the place of the target.
 
-    Missing parent folders are made. A process that dies half-way leaves the previous file.
+    Missing parent folders are made. A process that dies half-way leaves the previous file; an
+    exception leaves it too, and nothing else.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
+        yield Path(name)
+        with open(name, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return target
+
+
+def write_atomically(path: PathLike, content: bytes) -> Path:
+    """Write a file that is there whole or not at all, and return its path."""
+    with writing_atomically(path) as unfinished:
+        unfinished.write_bytes(content)
+    return Path(path)
 
 
 def _umask() -> int:
@@ -115,11 +124,17 @@ def write_arrays(path: PathLike, kind: str, arrays: Mapping[str, Array], header:
     header
         Anything that JSON can hold.
     """
-    from safetensors.numpy import save
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
 
     metadata = {_HEADER: json.dumps({"kind": kind, "header": header}, allow_nan=False)}
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return write_atomically(path, save(contiguous, metadata=metadata))
+    with writing_atomically(path) as unfinished:
+        try:
+            save_file(contiguous, unfinished, metadata=metadata)
+        except SafetensorError as error:  # What it says of a full disk.
+            raise OSError(f"cannot write {path}: {error}") from error
+    return Path(path)
 
 
 def read_arrays(path: PathLike, kind: str) -> tuple[dict[str, Array], Any]:

@@ -154,7 +154,9 @@ class Monitor:
         self._samples, self._seed = samples, seed
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train)
         self._recorder = (
-            None if trajectory is None else TrajectoryRecorder(model, dim=trajectory, optimizer=optimizer, seed=seed)
+            None
+            if trajectory is None
+            else TrajectoryRecorder(model, dim=trajectory, optimizer=optimizer, seed=seed)
         )
         self._recording = True
         self._store = store if store is None or isinstance(store, CloudStore) else CloudStore(store)
@@ -251,7 +253,7 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned.
+        """Go on from what :meth:`state_dict` returned; a store forgets what came after it.
 
         Raises
         ------
@@ -268,6 +270,9 @@ class Monitor:
         self._cadence.load_state_dict(state["cadence"])
         self._budget.load_state_dict(state["budget"])
         self._missed, self._loss = state["missed"], state["loss"]
+        if self._store is not None and place()[0] == 0:
+            # What was observed after the checkpoint will be observed again.
+            self._store.truncate(after=self._cadence.steps)
 
     def _record(self) -> None:
         if self._recorder is None or not self._recording:

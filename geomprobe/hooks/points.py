@@ -58,15 +58,15 @@ class Rows:
         return len(self.samples)
 
     def take(self, rows: Array) -> torch.Tensor:
-        """Copy some rows, on their device: a tensor of shape (len(rows), width)."""
-        device = self.values.device
-        index = torch.from_numpy(self.samples[rows]).to(device)
+        """Return some rows on their device, shape (len(rows), width); perhaps a view: copy it."""
+        samples, device = self.samples[rows], self.values.device
         if self.places is not None:
+            index = torch.from_numpy(samples).to(device)
             return self.values[index, torch.from_numpy(self.places[rows]).to(device)]
-        taken = self.values.index_select(0, index)
-        if self.reduce is not None:
-            return self.reduce(taken, self.samples[rows])
-        return taken.reshape(len(taken), -1)
+        taken = self.values
+        if len(rows) < len(taken) or not np.array_equal(samples, np.arange(len(taken))):
+            taken = taken.index_select(0, torch.from_numpy(samples).to(device))
+        return taken.reshape(len(taken), -1) if self.reduce is None else self.reduce(taken, samples)
 
 
 def arrange(

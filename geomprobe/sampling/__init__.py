@@ -5,6 +5,7 @@ from geomprobe.sampling.loading import iterate_batches
 from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.projection import SparseProjection
 from geomprobe.sampling.reservoir import BottomK, Reservoir
+from geomprobe.sampling.shards import Shard
 from geomprobe.sampling.store import CloudStore
 from geomprobe.sampling.trajectory import TrajectoryRecorder
 
@@ -13,6 +14,7 @@ __all__ = [
     "CloudStore",
     "Probe",
     "Reservoir",
+    "Shard",
     "SparseProjection",
     "TrajectoryRecorder",
     "collect",

@@ -12,11 +12,12 @@ import torch
 from geomprobe.clouds import CloudSet, PointCloud
 from geomprobe.hooks.outputs import Unobservable
 from geomprobe.hooks.points import Rows
+from geomprobe.hooks.tap import Batch
 from geomprobe.landmarks import farthest_points
 from geomprobe.memory import require_memory
 from geomprobe.sampling.distributed import to_first
 from geomprobe.sampling.projection import SparseProjection
-from geomprobe.sampling.reservoir import Reservoir
+from geomprobe.sampling.reservoir import BottomK, Offer, Reservoir
 from geomprobe.storage import Array
 
 SAMPLERS = ("uniform", "stratified", "farthest")
@@ -56,6 +57,8 @@ class LayerSample:
     Parameters
     ----------
     sampling : Sampling
+    choice : BottomK
+        Which rows are kept so far: none.
     width : int
         Length of its rows.
     facts : mapping
@@ -67,41 +70,22 @@ class LayerSample:
     def __init__(
         self,
         sampling: Sampling,
+        choice: BottomK,
         width: int,
         facts: Mapping[str, Any],
         projection: SparseProjection | None,
     ) -> None:
         self._sampling, self.width, self.facts = sampling, width, dict(facts)
         self._projection = projection
-        self.reservoir = Reservoir(
-            sampling.capacity, sampling.seed, stratified=sampling.sampler == "stratified"
-        )
+        self.reservoir = Reservoir(choice, stratified=sampling.sampler == "stratified")
 
     def __len__(self) -> int:
         return min(len(self.reservoir), self._sampling.points)
 
-    def add(self, rows: Rows, ids: Array, labels: Array | None) -> None:
-        """Offer the rows of one batch, with the id and the label of each of its samples."""
-        if rows.width != self.width:
-            raise Unobservable(
-                f"its width changed from {self.width} to {rows.width} between batches; "
-                "pool='mean' or 'positions' gives rows of one width"
-            )
-        offered = np.arange(len(rows))
-        if self._sampling.every > 1:
-            offered = np.flatnonzero(ids[rows.samples] % self._sampling.every == 0)
-
-        def take(chosen: Array) -> torch.Tensor:
-            taken = rows.take(offered[chosen]).detach()
-            return taken if self._projection is None else self._projection(taken)
-
-        samples = rows.samples[offered]
-        self.reservoir.add(
-            take,
-            ids[samples],
-            None if rows.places is None else rows.places[offered],
-            labels=None if labels is None else labels[samples],
-        )
+    def take(self, rows: Rows, chosen: Array) -> torch.Tensor:
+        """Return some of the rows of an output as they are kept."""
+        taken = rows.take(chosen).detach()
+        return taken if self._projection is None else self._projection(taken)
 
     def cloud(self, layer: str, phase: str) -> PointCloud:
         """Return the points kept so far."""
@@ -141,6 +125,15 @@ class LayerSample:
         )
 
 
+@dataclass(frozen=True)
+class _Offered:
+    """Which rows of an output are offered, as what, and with which labels."""
+
+    rows: Array
+    offer: Offer
+    labels: Array | None
+
+
 class LayerSamples:
     """All that a probe has kept, by phase and layer.
 
@@ -153,6 +146,10 @@ class LayerSamples:
         self._sampling = sampling
         self._samples: dict[str, dict[str, LayerSample]] = {}
         self._projections: dict[int, SparseProjection] = {}
+        self._nothing = BottomK(sampling.capacity, sampling.seed)
+        self._batch: object = None
+        self._offers: dict[Any, _Offered] = {}
+        self._chosen: dict[Any, tuple[BottomK, Array, Array]] = {}
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -181,18 +178,54 @@ class LayerSamples:
 
     def add(
         self,
-        phase: str,
+        batch: Batch,
         layer: str,
         rows: Rows,
         facts: Mapping[str, Any],
         ids: Array,
         labels: Array | None,
     ) -> None:
-        """Offer the rows of a layer in one batch."""
-        samples = self._samples.setdefault(phase, {})
+        """Offer the rows of a layer in one batch, with the id and label of each of its samples."""
+        if batch is not self._batch:
+            self._batch = batch
+            self._offers.clear()
+            self._chosen.clear()
+        samples = self._samples.setdefault(batch.phase, {})
         sample = samples.get(layer) or self._new(rows.width, facts)
-        sample.add(rows, ids, labels)
+        if rows.width != sample.width:
+            raise Unobservable(
+                f"its width changed from {sample.width} to {rows.width} between batches; "
+                "pool='mean' or 'positions' gives rows of one width"
+            )
+        offered = self._offered(sample, rows, ids, labels)
+        reservoir = sample.reservoir
+        # Layers that have seen the same stream so far share their choice, and choose alike.
+        key = reservoir.choice, offered.offer
+        if key not in self._chosen:
+            self._chosen[key] = reservoir.choice.choose(offered.offer)
+        reservoir.add(
+            lambda chosen: sample.take(rows, offered.rows[chosen]),
+            self._chosen[key],
+            offered.labels,
+        )
         samples[layer] = sample
+
+    def _offered(
+        self, sample: LayerSample, rows: Rows, ids: Array, labels: Array | None
+    ) -> _Offered:
+        """Return what a layer offers in this batch; layers with the same rows offer the same."""
+        places = None if rows.places is None else rows.places.tobytes()
+        key = rows.samples.tobytes(), places
+        if key not in self._offers:
+            these = np.arange(len(rows))
+            if self._sampling.every > 1:
+                these = np.flatnonzero(ids[rows.samples] % self._sampling.every == 0)
+            samples = rows.samples[these]
+            own = None if labels is None else labels[samples]
+            positions = None if rows.places is None else rows.places[these]
+            offer = sample.reservoir.offer(ids[samples], positions, own)
+            self._offers[key] = _Offered(these, offer, own)
+        return self._offers[key]
 
     def forget(self, layer: str) -> None:
         """Drop what a layer has given."""
@@ -269,4 +302,4 @@ class LayerSamples:
                 seed = self._sampling.seed
                 self._projections[width] = SparseProjection(width, kept, seed=seed)
             projection = self._projections[width]
-        return LayerSample(self._sampling, width, facts, projection)
+        return LayerSample(self._sampling, self._nothing, width, facts, projection)

@@ -279,7 +279,7 @@ class Probe:
                 "masked": rows.masked,
                 "dtype": str(dtype).removeprefix("torch."),
             }
-            self._samples.add(batch.phase, key, rows, facts, ids, labels)
+            self._samples.add(batch, key, rows, facts, ids, labels)
         except Unobservable as reason:
             self._unobservable[key] = str(reason)
             self._samples.forget(key)

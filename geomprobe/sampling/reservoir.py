@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,26 @@ def _mix(x: Array) -> Array:
     return mixed
 
 
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """Items of a batch, with the priority and perhaps the stratum of each."""
+
+    ids: Array
+    keys: Array
+    strata: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class BottomK:
-    """Chooses the k items of smallest priority out of a stream, and the slot each one goes to.
+    """The k items of smallest priority out of a stream, and the slot that each of them has.
 
     An item's priority depends on the seed and on its sample id alone. So every set of k different
     ids is equally likely to be chosen; the choice does not depend on the order or the batching of
     the stream, nor on how it is split over processes; and all layers of a model, and the inputs
     themselves, choose the same samples. An item that comes again replaces what it was.
+
+    A value: :meth:`choose` returns the next one, so that layers which see the same stream can share
+    it and what it chooses.
 
     Parameters
     ----------
@@ -45,10 +59,16 @@ class BottomK:
         k, at least 1.
     seed : int
         Two streams of the same ids and seed choose alike.
+    seen : int
+        How many items have been offered.
+    ids, keys, slots : arrays of shape (n,)
+        Sample id, priority and slot of each item chosen, by ascending priority.
+    strata : array of shape (n,), optional
+        The stratum of each.
 
     Notes
     -----
-    O(batch + k log k) for a batch that enters anything, O(batch) otherwise; 24 bytes an item kept.
+    O(batch + k) for a batch that enters anything, O(batch) otherwise; 24 bytes an item kept.
 
     With strata the items of smallest (rank within the stratum, priority) are chosen: every stratum
     gets the same number of places, as far as it has items, and within a stratum every set is
@@ -60,23 +80,25 @@ class BottomK:
     Cohen, E. and Kaplan, H. (2007). Summarizing data using bottom-k sketches. PODC.
     """
 
-    def __init__(self, capacity: int, seed: int = 0) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
-        self.capacity = capacity
-        self.seed = seed
-        self.seen = 0
-        self.ids = np.empty(0, np.int64)
-        self.keys = np.empty(0, np.uint64)
-        self._strata: Array | None = None
+    capacity: int
+    seed: int = 0
+    seen: int = 0
+    ids: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    keys: Array = field(default_factory=lambda: np.empty(0, np.uint64))
+    slots: Array = field(default_factory=lambda: np.empty(0, np.int64))
+    strata: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {self.capacity}")
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def offer(
         self, ids: Array, positions: Array | None = None, strata: Array | None = None
-    ) -> tuple[Array, Array]:
-        """Offer a batch of items.
+    ) -> Offer:
+        """Give items their priorities.
 
         Parameters
         ----------
@@ -86,89 +108,88 @@ class BottomK:
             Tells apart items of one sample.
         strata : array of shape (m,), optional
             Groups of items to be kept in equal numbers; all batches have them or none.
+        """
+        return Offer(ids, priorities(ids, positions, seed=self.seed), strata)
+
+    def choose(self, offer: Offer) -> tuple[BottomK, Array, Array]:
+        """Choose among what is kept and what is offered.
 
         Returns
         -------
+        kept : BottomK
+            What is kept from now on.
         rows : int array
             Which of the offered items enter.
         slots : int array
             Where each of them goes: below ``capacity``, taking the place of what leaves.
         """
-        self.seen += len(ids)
-        return self._choose(priorities(ids, positions, seed=self.seed), ids, strata)
+        seen = self.seen + len(offer.ids)
+        rows = np.arange(len(offer.keys))
+        if offer.strata is None and len(self) == self.capacity:
+            rows = np.flatnonzero(offer.keys <= self.keys[-1])
+        if not len(rows):
+            return replace(self, seen=seen), rows, rows
+        rows = rows[_last_of_each(offer.keys[rows])]
+        keys, size = offer.keys[rows], len(self)
+        place = np.minimum(np.searchsorted(self.keys, keys), max(size - 1, 0))
+        known = self.keys[place] == keys if size else np.zeros(len(rows), bool)
+        new, again = rows[~known], rows[known]
+        merged = np.concatenate([self.keys, offer.keys[new]])
+        groups = None
+        if offer.strata is not None:
+            before = offer.strata[:0] if self.strata is None else self.strata
+            groups = np.concatenate([before, offer.strata[new]])
+        stay = self._smallest(merged, groups)
+        leaves = np.ones(len(merged), bool)
+        leaves[stay] = False
+        free = np.concatenate([self.slots[leaves[:size]], np.arange(size, self.capacity)])
+        enters = ~leaves[size:]
+        slots = np.concatenate([self.slots, np.full(len(new), -1)])
+        slots[size:][enters] = free[: enters.sum()]
+        kept = replace(
+            self,
+            seen=seen,
+            ids=np.concatenate([self.ids, offer.ids[new]])[stay],
+            keys=merged[stay],
+            slots=slots[stay],
+            strata=None if groups is None else groups[stay],
+        )
+        entering = np.concatenate([again, new[enters]])
+        return kept, entering, np.concatenate([self.slots[place[known]], slots[size:][enters]])
 
-    def _choose(self, keys: Array, ids: Array, strata: Array | None) -> tuple[Array, Array]:
-        rows = np.arange(len(keys))
-        if strata is None and len(self) == self.capacity:
-            rows = np.flatnonzero(keys <= self.keys.max())
-            if not len(rows):
-                return rows, rows
-        rows = rows[_last_of_each(keys[rows])]
-        known, slots = _find(keys[rows], self.keys)
-        again, new = rows[known], rows[~known]
-        stay = self._smallest(keys[new], None if strata is None else strata[new])
-        size = len(self)
-        entering = stay[stay >= size] - size
-        leaving = np.setdiff1d(np.arange(size), stay, assume_unique=True)
-        free = np.concatenate([leaving, np.arange(size, size + len(entering) - len(leaving))])
-        rows, slots = np.concatenate([again, new[entering]]), np.concatenate([slots, free])
-        self.ids, self.keys = _put(self.ids, slots, ids[rows]), _put(self.keys, slots, keys[rows])
-        if strata is not None:
-            before = strata[:0] if self._strata is None else self._strata
-            self._strata = _put(before, slots, strata[rows])
-        return rows, slots
+    def _smallest(self, keys: Array, groups: Array | None) -> Array:
+        """Return which items to keep, by ascending priority."""
+        order = np.argsort(keys, kind="stable")
+        if groups is None or len(keys) <= self.capacity:
+            return order[: self.capacity]
+        by_group = np.lexsort((keys, groups))
+        starts = np.flatnonzero(np.r_[True, np.diff(groups[by_group]) != 0])
+        sizes = np.diff(np.r_[starts, len(keys)])
+        rank = np.empty(len(keys), np.int64)
+        rank[by_group] = np.arange(len(keys)) - np.repeat(starts, sizes)
+        chosen = np.lexsort((keys, rank))[: self.capacity]
+        return chosen[np.argsort(keys[chosen], kind="stable")]
 
-    def _smallest(self, keys: Array, strata: Array | None) -> Array:
-        """Return which of the kept and the new items are to be kept, in order."""
-        everyone = np.concatenate([self.keys, keys])
-        if len(everyone) <= self.capacity:
-            return np.arange(len(everyone))
-        if strata is None:
-            return np.sort(np.argpartition(everyone, self.capacity - 1)[: self.capacity])
-        groups = strata if self._strata is None else np.concatenate([self._strata, strata])
-        order = np.lexsort((everyone, groups))
-        starts = np.flatnonzero(np.r_[True, groups[order][1:] != groups[order][:-1]])
-        rank = np.empty(len(order), np.int64)
-        rank[order] = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-        return np.sort(np.lexsort((everyone, rank))[: self.capacity])
-
-    def order(self) -> Array:
-        """Return the slots in the order of sample ids (and of priority within one)."""
-        return np.lexsort((self.keys, self.ids))
+    def by_id(self) -> Array:
+        """Return the order of sample ids (and of priority within one): indices of the items."""
+        return np.argsort(self.ids, kind="stable")
 
 
 def _last_of_each(keys: Array) -> Array:
     """Return where the last of each different key stands, in order."""
-    if len(np.unique(keys)) == len(keys):
+    if len(set(keys.tolist())) == len(keys):
         return np.arange(len(keys))
     _, backwards = np.unique(keys[::-1], return_index=True)
     return np.sort(len(keys) - 1 - backwards)
 
 
-def _find(wanted: Array, among: Array) -> tuple[Array, Array]:
-    """Tell which keys there are already, and the slots of those."""
-    order = np.argsort(among)
-    place = np.searchsorted(among, wanted, sorter=order)
-    slots = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(wanted), int)
-    known = among[slots] == wanted if len(order) else np.zeros(len(wanted), bool)
-    return known, slots[known]
-
-
-def _put(kept: Array, slots: Array, values: Array) -> Array:
-    """Return an array with values in some slots, longer where they reach beyond its end."""
-    grown = max(len(kept), int(slots.max(initial=-1)) + 1)
-    result = np.concatenate([kept, np.empty((grown - len(kept), *kept.shape[1:]), values.dtype)])
-    result[slots] = values
-    return result
-
-
 class Reservoir:
-    """Rows of a stream of tensors: a uniform sample of at most ``capacity``, on the CPU in float32.
+    """Rows of a stream of tensors: those that a :class:`BottomK` chooses, on the CPU in float32.
 
     Parameters
     ----------
-    capacity, seed
-        As in :class:`BottomK`.
+    choice : BottomK
+        What is chosen so far: nothing.
     stratified : bool
         Keep every label in equal numbers.
 
@@ -178,8 +199,8 @@ class Reservoir:
     enter leave its device.
     """
 
-    def __init__(self, capacity: int, seed: int = 0, *, stratified: bool = False) -> None:
-        self.choice = BottomK(capacity, seed)
+    def __init__(self, choice: BottomK, *, stratified: bool = False) -> None:
+        self.choice = choice
         self._stratified = stratified
         self._rows = np.empty((0, 0), np.float32)
         self._labels: Array | None = None
@@ -187,39 +208,49 @@ class Reservoir:
     def __len__(self) -> int:
         return len(self.choice)
 
+    def offer(
+        self, ids: Array, positions: Array | None = None, labels: Array | None = None
+    ) -> Offer:
+        """Give rows their priorities; see :meth:`BottomK.offer`.
+
+        Raises
+        ------
+        ValueError
+            The sample is to be stratified, and there are no labels.
+        """
+        if labels is None and self._stratified:
+            raise ValueError("a stratified sample needs the labels of every batch")
+        return self.choice.offer(ids, positions, labels if self._stratified else None)
+
     def add(
         self,
         take: Callable[[Array], torch.Tensor],
-        ids: Array,
-        positions: Array | None = None,
-        *,
+        chosen: tuple[BottomK, Array, Array],
         labels: Array | None = None,
     ) -> None:
-        """Offer rows.
+        """Take in the rows of a batch that have been chosen.
 
         Parameters
         ----------
         take : callable
-            ``take(chosen)`` returns a tensor of shape (len(chosen), d) that shares no memory with
-            what the model goes on with: the rows that enter, by their index.
-        ids, positions
-            As in :meth:`BottomK.offer`.
+            ``take(rows)`` returns a tensor of shape (len(rows), d); copied before this returns.
+        chosen : tuple
+            What :meth:`BottomK.choose` returned for :attr:`choice` and the offer.
         labels : array of shape (m,), optional
             Kept beside the rows; all batches have them or none.
 
         Raises
         ------
         ValueError
-            Labels are missing where others had them, or where the sample is to be stratified.
+            Labels are missing where others had them.
         """
-        if labels is None and self._stratified:
-            raise ValueError("a stratified sample needs the labels of every batch")
         if len(self) and (labels is None) != (self._labels is None):
             raise ValueError("all batches must come with labels, or none of them")
-        chosen, slots = self.choice.offer(ids, positions, labels if self._stratified else None)
-        if len(chosen):
-            rows = take(chosen).detach().to("cpu", torch.float32).numpy()
-            self._keep(rows, slots, None if labels is None else labels[chosen])
+        kept, rows, slots = chosen
+        if len(rows):
+            taken = take(rows).detach().to("cpu", torch.float32).numpy()
+            self._keep(taken, slots, None if labels is None else labels[rows])
+        self.choice = kept
 
     def _keep(self, rows: Array, slots: Array, labels: Array | None) -> None:
         if not self._rows.size:
@@ -232,15 +263,15 @@ class Reservoir:
 
     def contents(self) -> tuple[Array, Array, Array | None]:
         """Return the rows kept, of shape (n, d), their sample ids and labels, sorted by id."""
-        order = self.choice.order()
-        labels = None if self._labels is None else self._labels[order]
-        return self._rows[order], self.choice.ids[order], labels
+        order = self.choice.by_id()
+        slots = self.choice.slots[order]
+        labels = None if self._labels is None else self._labels[slots]
+        return self._rows[slots], self.choice.ids[order], labels
 
     def arrays(self) -> dict[str, Array]:
         """Return all that the reservoir holds, for :meth:`merge`, in the order of sample ids."""
-        order = self.choice.order()
         rows, ids, labels = self.contents()
-        keys = self.choice.keys[order].view(np.int64)
+        keys = self.choice.keys[self.choice.by_id()].view(np.int64)
         arrays = {"rows": rows, "ids": ids, "keys": keys, "seen": np.array(self.choice.seen)}
         return arrays if labels is None else {**arrays, "labels": labels}
 
@@ -250,13 +281,12 @@ class Reservoir:
         The outcome is that of one reservoir that has seen both streams. Samples that both have
         seen count once.
         """
-        ids, labels = arrays["ids"], arrays.get("labels")
-        self.choice.seen += int(arrays["seen"])
+        ids, labels, rows = arrays["ids"], arrays.get("labels"), torch.from_numpy(arrays["rows"])
         strata = labels if self._stratified else None
-        chosen, slots = self.choice._choose(arrays["keys"].view(np.uint64), ids, strata)
-        if len(chosen):
-            taken = None if labels is None else labels[chosen]
-            self._keep(arrays["rows"][chosen], slots, taken)
+        unseen = int(arrays["seen"]) - len(ids)
+        choice = replace(self.choice, seen=self.choice.seen + unseen)
+        offer = Offer(ids, arrays["keys"].view(np.uint64), strata)
+        self.add(rows.__getitem__, choice.choose(offer), labels)
 
 
 class TreeReservoir:
@@ -270,16 +300,15 @@ class TreeReservoir:
 
     def __init__(self, capacity: int, seed: int = 0) -> None:
         self.choice = BottomK(capacity, seed)
-        self._kept: list[Any] = []
+        self._kept: dict[int, Any] = {}
 
     def add(self, samples: Any, ids: Array) -> None:
         """Offer the samples of a batch (anything with ``take(rows)``)."""
-        chosen, slots = self.choice.offer(ids)
-        self._kept.extend([None] * (len(self.choice) - len(self._kept)))
-        for row, slot in zip(chosen, slots, strict=True):
+        self.choice, rows, slots = self.choice.choose(self.choice.offer(ids))
+        for row, slot in zip(rows, slots, strict=True):
             # Indexing by a list copies: a slice would keep the whole batch alive.
-            self._kept[slot] = samples.take([int(row)])
+            self._kept[int(slot)] = samples.take([int(row)])
 
     def contents(self) -> list[Any]:
         """Return the samples kept, each as a batch of one, sorted by id."""
-        return [self._kept[slot] for slot in self.choice.order()]
+        return [self._kept[int(slot)] for slot in self.choice.slots[self.choice.by_id()]]

@@ -8,6 +8,19 @@ from scipy import stats
 from geomprobe.sampling.reservoir import BottomK, Reservoir, _mix, priorities
 
 
+def after(choice, ids, positions=None):
+    """What is kept once these have been offered."""
+    kept, rows, slots = choice.choose(choice.offer(ids, positions))
+    assert len(rows) == len(slots) == len(set(slots))
+    assert set(ids[rows]) <= set(kept.ids)
+    return kept
+
+
+def add(reservoir, rows, ids, labels=None):
+    offer = reservoir.offer(ids, None, labels)
+    reservoir.add(rows.__getitem__, reservoir.choice.choose(offer), labels)
+
+
 def test_priorities_are_splitmix64():
     # First outputs of SplitMix64 from state 0: Vigna's reference implementation.
     state = np.array([0, 0x9E3779B97F4A7C15], np.uint64)
@@ -26,7 +39,7 @@ def test_each_item_is_equally_likely():
     for seed in range(trials):
         choice = BottomK(k, seed)
         for start in range(0, n, 7):
-            choice.offer(np.arange(start, min(start + 7, n)))
+            choice = after(choice, np.arange(start, min(start + 7, n)))
         counts[choice.ids] += 1
     expected = trials * k / n
     # Counts of one draw are negatively correlated: the statistic scales by (n-1)/(n-k)*n/(n-1).
@@ -38,8 +51,7 @@ def test_pairs_are_equally_likely():
     n, k, trials = 8, 3, 4000
     pairs = np.zeros((n, n))
     for seed in range(trials):
-        choice = BottomK(k, seed)
-        choice.offer(np.arange(n))
+        choice = after(BottomK(k, seed), np.arange(n))
         pairs[np.ix_(choice.ids, choice.ids)] += 1
     together = pairs[np.triu_indices(n, 1)]
     expected = trials * k * (k - 1) / (n * (n - 1))
@@ -49,12 +61,11 @@ def test_pairs_are_equally_likely():
 @given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 20), st.integers(0, 2**64 - 1))
 def test_the_choice_does_not_depend_on_batching_or_order(sizes, capacity, seed):
     ids = np.arange(sum(sizes))
-    whole = BottomK(capacity, seed)
-    whole.offer(ids)
+    whole = after(BottomK(capacity, seed), ids)
     pieces = BottomK(capacity, seed)
     shuffled = np.random.default_rng(0).permutation(ids)
     for piece in np.split(shuffled, np.cumsum(sizes)[:-1]) if sizes else []:
-        pieces.offer(piece)
+        pieces = after(pieces, piece)
     assert set(whole.ids) == set(pieces.ids)
     assert len(whole) == min(capacity, len(ids))
     assert whole.seen == pieces.seen == len(ids)
@@ -62,12 +73,12 @@ def test_the_choice_does_not_depend_on_batching_or_order(sizes, capacity, seed):
 
 @given(st.integers(1, 12), st.lists(st.integers(1, 9), min_size=1, max_size=10))
 def test_rows_stay_with_their_ids_and_labels(capacity, sizes):
-    reservoir = Reservoir(capacity, seed=1)
+    reservoir = Reservoir(BottomK(capacity, seed=1))
     start = 0
     for size in sizes:
         ids = np.arange(start, start + size)
         rows = torch.from_numpy(np.stack([ids, 10.0 * ids], axis=1))
-        reservoir.add(rows.__getitem__, ids, labels=ids % 3)
+        add(reservoir, rows, ids, ids % 3)
         start += size
     points, ids, labels = reservoir.contents()
     assert np.array_equal(points, np.stack([ids, 10 * ids], axis=1))
@@ -77,8 +88,7 @@ def test_rows_stay_with_their_ids_and_labels(capacity, sizes):
 
 
 def test_items_of_one_sample_are_told_apart_by_position():
-    choice = BottomK(50)
-    choice.offer(np.zeros(200, int), np.arange(200))
+    choice = after(BottomK(50), np.zeros(200, int), np.arange(200))
     assert len(choice) == 50
 
 
@@ -89,7 +99,7 @@ def test_capacity_must_be_positive():
 
 def sampled(ids, labels, capacity, *, stratified=False, seed=1):
     """A reservoir that has seen a stream whose rows are (id, label)."""
-    reservoir = Reservoir(capacity, seed, stratified=stratified)
+    reservoir = Reservoir(BottomK(capacity, seed), stratified=stratified)
     offer(reservoir, ids, labels)
     return reservoir
 
@@ -97,7 +107,7 @@ def sampled(ids, labels, capacity, *, stratified=False, seed=1):
 def offer(reservoir, ids, labels):
     ids, labels = np.asarray(ids, np.int64), np.asarray(labels, np.int64)
     rows = torch.from_numpy(np.stack([ids, labels], axis=1).astype(np.float32))
-    reservoir.add(rows.__getitem__, ids, labels=labels)
+    add(reservoir, rows, ids, labels)
 
 
 def same(a, b):
@@ -111,7 +121,7 @@ streams = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=60
 def test_an_item_that_comes_again_replaces_what_it_was(stream, capacity):
     ids, labels = [i for i, _ in stream], [label for _, label in stream]
     once = sampled(list(dict(stream)), list(dict(stream).values()), capacity)
-    again = Reservoir(capacity, 1)
+    again = Reservoir(BottomK(capacity, 1))
     for start in range(0, len(ids), 5):
         offer(again, ids[start : start + 5], labels[start : start + 5])
     if ids:
@@ -129,7 +139,7 @@ def test_strata_are_filled_evenly_whatever_the_order_and_the_batching(stream, ca
         keys = priorities(members, seed=1)
         ranked += [(rank, keys[j], members[j]) for rank, j in enumerate(np.argsort(keys))]
     expected = sorted(int(i) for _, _, i in sorted(ranked)[:capacity])
-    reservoir = Reservoir(capacity, 1, stratified=True)
+    reservoir = Reservoir(BottomK(capacity, 1), stratified=True)
     for start in range(0, len(stream), size):
         ids = [i for i, _ in stream[start : start + size]]
         offer(reservoir, ids, [i % 4 for i in ids])
@@ -159,13 +169,13 @@ def test_merged_reservoirs_are_the_one_that_has_seen_both_streams(stratified, fi
         for i, _ in stream:
             offer(reservoir, [i], [i % 4])
 
-    one, other = (Reservoir(k, 1, stratified=stratified) for _ in range(2))
+    one, other = (Reservoir(BottomK(k, 1), stratified=stratified) for _ in range(2))
     offered(one, first)
     offered(other, second)
-    whole = Reservoir(k, 1, stratified=stratified)
+    whole = Reservoir(BottomK(k, 1), stratified=stratified)
     offered(whole, first + second)
     if first or second:
-        merged = Reservoir(k, 1, stratified=stratified)
+        merged = Reservoir(BottomK(k, 1), stratified=stratified)
         for reservoir, stream in ((one, first), (other, second)):
             if stream:
                 merged.merge(reservoir.arrays())
@@ -176,6 +186,6 @@ def test_merged_reservoirs_are_the_one_that_has_seen_both_streams(stratified, fi
 def test_labels_come_with_all_batches_or_none_and_strata_need_them():
     reservoir = sampled([1, 2], [0, 1], 5)
     with pytest.raises(ValueError, match="with labels, or none"):
-        reservoir.add(torch.zeros(1, 2).__getitem__, np.array([3]))
+        add(reservoir, torch.zeros(1, 2), np.array([3]))
     with pytest.raises(ValueError, match="needs the labels of every batch"):
-        Reservoir(5, stratified=True).add(torch.zeros(1, 2).__getitem__, np.array([3]))
+        add(Reservoir(BottomK(5), stratified=True), torch.zeros(1, 2), np.array([3]))

@@ -598,6 +598,28 @@ def test_processes_that_make_a_store_and_append_at_the_same_time_lose_nothing(tm
     assert unlisted(store) == []
 
 
+def test_a_reader_whose_clouds_are_replaced_meanwhile_gets_the_new_ones(tmp_path, monkeypatch):
+    store = filled(tmp_path)
+
+    def read_late(folder, shard, real=store_module.read_shard):
+        monkeypatch.undo()
+        CloudStore(tmp_path).append(clouds_of(10, version=1), step=10, replace=True)
+        return real(folder, shard)
+
+    monkeypatch.setattr(store_module, "read_shard", read_late)
+    assert identical(store[10], clouds_of(10, version=1))
+
+
+def test_a_store_that_another_process_makes_first_is_kept(tmp_path, monkeypatch):
+    def lock_late(folder, real=store_module._locked):
+        monkeypatch.undo()
+        filled(folder)
+        return real(folder)
+
+    monkeypatch.setattr(store_module, "_locked", lock_late)
+    assert CloudStore(tmp_path).steps == (0, 10, 20)
+
+
 @needs_fork
 def test_a_reader_sees_whole_clouds_while_a_writer_replaces_them(tmp_path):
     store = filled(tmp_path, steps=[1])
