@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import torch
@@ -94,6 +94,8 @@ def output_tensor(output: Any) -> torch.Tensor | PackedSequence:
     Unobservable
         There is none, or it cannot be read row by row.
     """
+    if _is_points(output):
+        return output
     leaves = _leaves(output)
     if not any(isinstance(leaf, torch.Tensor | PackedSequence) for leaf in leaves):
         leaves = _leaves(_opened(output))
@@ -102,13 +104,18 @@ def output_tensor(output: Any) -> torch.Tensor | PackedSequence:
         if isinstance(leaf, PackedSequence):
             return leaf
         if isinstance(leaf, torch.Tensor):
-            if leaf.is_floating_point() and leaf.layout == torch.strided and leaf.ndim:
+            if _is_points(leaf):
                 return leaf
             tensors.append(leaf)
     if tensors:
         kinds = ", ".join(sorted({str(t.dtype).removeprefix("torch.") for t in tensors}))
         raise Unobservable(f"no dense floating-point tensor in the output, only {kinds}")
     raise Unobservable(f"no tensor in an output of type {type(output).__name__}")
+
+
+def _is_points(value: Any) -> TypeGuard[torch.Tensor]:
+    is_tensor = isinstance(value, torch.Tensor) and value.layout == torch.strided
+    return is_tensor and value.is_floating_point() and value.ndim > 0
 
 
 def _leaves(tree: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -106,18 +106,17 @@ def arrange(
     Unobservable
         The axes do not fit, or the pool makes no sense for this output.
     """
-    flat: torch.Tensor | None = None
     if isinstance(output, PackedSequence):
         values, lengths = pad_packed_sequence(output, batch_first=True)
         real = np.arange(int(lengths.max())) < lengths.numpy()[:, None]
-        is_map = False
+        whole, is_map = values, False
     elif output.ndim == 3:
         layout = _layout(module, layout)
         values = output.permute(*(layout.index(axis) for axis in "ntc"))
         is_map = layout == "nct"
-        flat = output if is_map else None
+        whole = output if is_map else values
     else:
-        values, is_map, flat = output, output.ndim > 3, output
+        values, is_map, whole = output, output.ndim > 3, output
         if is_map and not isinstance(module, _CHANNELS_LAST):
             values = output.movedim(1, -1)
         values = values.flatten(1, -2) if is_map else values.reshape(len(values), -1)
@@ -134,10 +133,13 @@ def arrange(
         raise Unobservable(f"a map of channels has no tokens for pool={pool!r}; use 'mean'")
     if real is not None and not is_map:
         return _sequence(values, pool, real)
+    if is_map and pool == "mean":
+        samples, width = np.arange(len(values)), values.shape[2]
+        channels = whole.ndim - 1 if isinstance(module, _CHANNELS_LAST) else 1
+        return Rows(whole, pool, samples, None, width, reduce=partial(_mean_of_map, axis=channels))
     if pool == "flatten":
         width = values.shape[1] * values.shape[2]
-        flat = values if flat is None else flat
-        return Rows(flat, pool, np.arange(len(values)), None, width)
+        return Rows(whole, pool, np.arange(len(values)), None, width)
     return _sequence(values, pool, None)
 
 
@@ -160,6 +162,11 @@ def _sequence(values: torch.Tensor, pool: str, real: Array | None) -> Rows:
     return Rows(values, pool, samples, None, width, masked, reduce)
 
 
+def _mean_of_map(taken: torch.Tensor, samples: Array, axis: int) -> torch.Tensor:
+    positions = [i for i in range(1, taken.ndim) if i != axis]
+    return (taken.float() if taken.dtype.itemsize < 4 else taken).mean(dim=positions)
+
+
 def _mean(taken: torch.Tensor, samples: Array, real: Array | None) -> torch.Tensor:
     taken = taken.float() if taken.dtype.itemsize < 4 else taken
     if real is None:
@@ -177,8 +184,13 @@ def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> 
     return taken[torch.arange(len(taken)), torch.from_numpy(place)]
 
 
+@lru_cache(maxsize=1024)
+def _has_channels_second(kind: type) -> bool:
+    return any(cls.__name__.startswith(_CHANNELS_SECOND) for cls in kind.__mro__)
+
+
 def _layout(module: nn.Module, layout: str) -> str:
-    if any(cls.__name__.startswith(_CHANNELS_SECOND) for cls in type(module).__mro__):
+    if _has_channels_second(type(module)):
         return "nct"
     if layout == "nct" and isinstance(module, _CHANNELS_LAST):
         return "ntc"

@@ -209,8 +209,10 @@ def _in_backward() -> bool:
 def _in_functorch(value: Any) -> bool:
     """Whether a transformation of torch.func is running, inside which values are not data."""
     is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
-    tensors = (leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor))
-    return is_wrapped is not None and any(map(is_wrapped, tensors))
+    leaves = [value] if isinstance(value, torch.Tensor) else pytree.tree_leaves(value)
+    return is_wrapped is not None and any(
+        is_wrapped(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)
+    )
 
 
 class _Hook:

@@ -25,6 +25,7 @@ from geomprobe.sampling.distributed import place
 from geomprobe.sampling.layer_samples import LayerSample, LayerSamples, Sampling
 from geomprobe.storage import Array
 
+_NOBODY: tuple[Array, Array | None] = np.empty(0, np.int64), None
 _NEVER = "never called; its parameters may be used by another module"
 
 
@@ -120,7 +121,9 @@ class Probe:
         self._tap = Tap(model, self.selection, self._listen, batch_axis=batch_axis, strict=strict)
         self._samples = LayerSamples(self._sampling)
         self._identity = _Identity()
-        self._real: tuple[Batch, Any] | None = None
+        self._batch: Batch | None = None
+        self._real: Array | None = None
+        self._named = _NOBODY
         self._unobservable: dict[str, str] = {}
 
     def attach(self) -> Probe:
@@ -263,34 +266,38 @@ class Probe:
         if key in self._unobservable or not (self._phases is None or batch.phase in self._phases):
             return
         try:
+            if batch is not self._batch:
+                self._begin(batch)
             output = output_tensor(part_of(value, split_port(site)[1]))
             rows = arrange(
                 output,
                 module,
                 pool=self._pools[site],
                 layout=self._layout,
-                real=self._padding(batch),
+                real=self._real,
                 n_samples=batch.size,
             )
-            ids, labels = self._identity.of(batch, len(rows.values))
+            if len(self._named[0]) != len(rows.values):
+                self._named = self._identity.of(batch, len(rows.values))
             dtype = (output.data if isinstance(output, PackedSequence) else output).dtype
             facts = {
                 "pool": rows.pool,
                 "masked": rows.masked,
                 "dtype": str(dtype).removeprefix("torch."),
             }
-            self._samples.add(batch, key, rows, facts, ids, labels)
+            self._samples.add(batch, key, rows, facts, *self._named)
         except Unobservable as reason:
             self._unobservable[key] = str(reason)
             self._samples.forget(key)
             message = f"layer {key!r} gives no cloud: {reason}"
             warnings.warn(message, SkippedLayerWarning, stacklevel=2)
 
-    def _padding(self, batch: Batch) -> Any:
-        if self._real is None or self._real[0] is not batch:
-            given = batch.given() if self._mask is not None else {}
-            self._real = batch, padding_mask(self._mask, given, batch.size)
-        return self._real[1]
+    def _begin(self, batch: Batch) -> None:
+        """Find out once a batch what all its layers share."""
+        given = batch.given() if self._mask is not None else {}
+        self._real = padding_mask(self._mask, given, batch.size)
+        self._named = self._identity.of(batch, batch.size) if batch.size else _NOBODY
+        self._batch = batch
 
     def warn_of_silence(self) -> None:
         """Warn of selected layers that gave no cloud, and say why."""

@@ -44,12 +44,15 @@ class SparseProjection:
     each run of 64 coordinates is added, with a random sign, to one of R rows of 64 cells. A
     coordinate then has the outputs of its cell, the matrix is as sparse as before, and what
     must be remembered of it is 8 bytes a run instead of 8 bytes a nonzero. The variance grows to
-    at most (2/k + 2/R)|x|^4, and that only for vectors that repeat one pattern in every run.
+    at most (2/k + 2/R + 4/(kR))|x|^4, and to that only for vectors that repeat one pattern in every
+    run. Two coordinates at the same place of their runs share a cell, and so all their outputs,
+    with probability 1/R.
 
-    Time is O(nonzeros min(dim, C) + dim) a row. Memory is 8 nonzeros min(dim, C) + dim/8 bytes,
-    and as much again on every other device that rows come from; working memory is one copy of rows
-    in half precision, and 8 C bytes where rows are folded. Each image is the same sum in the
-    same order for the same rows on the CPU; on other devices its last bits may vary.
+    Time is O(nonzeros min(dim, C) + dim) a row. Memory is 8 nonzeros min(dim, C) bytes, and dim/8
+    more where rows are folded; as much again on every other device that rows come from. Working
+    memory is a float32 copy of rows in half precision, and 12 C bytes where rows are folded. On
+    the CPU the same rows give the same bits, on any number of threads and whatever rows stand
+    beside them; on other devices, and for a vector in pieces, sums may differ in their last bits.
 
     References
     ----------

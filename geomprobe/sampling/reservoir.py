@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,13 @@ def priorities(ids: Array, positions: Array | None = None, *, seed: int = 0) -> 
     The finalizer of SplitMix64 (Steele, Lea and Flood 2014) applied to the id and the seed: a
     bijection of 64 bits, so that different ids never tie.
     """
-    mixed = _mix(ids.astype(np.uint64) + _mix(np.array([seed % 2**64], np.uint64)))
+    mixed = _mix(ids.astype(np.uint64) + _mixed_seed(seed))
     return mixed if positions is None else _mix(mixed + positions.astype(np.uint64))
+
+
+@lru_cache(maxsize=64)
+def _mixed_seed(seed: int) -> Array:
+    return _mix(np.array([seed % 2**64], np.uint64))
 
 
 def _mix(x: Array) -> Array:
