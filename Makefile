@@ -8,13 +8,14 @@ TORCH ?= -c constraints.txt
 
 giotto := .venv
 modern := .venv-modern
+bench := .venv-bench
 
 # Small tensors gain nothing from many threads, and on many cores they lose much.
 export OMP_NUM_THREADS ?= 2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs sharp long clean
+.PHONY: help demo test lint types docs sharp long bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +46,13 @@ long: $(giotto)/.installed-test $(modern)/.installed  ## run the tests that take
 	$(giotto)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 	$(modern)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 
+bench: $(bench)/.installed  ## measure the cost of capture beside its peers (minutes; wants a quiet machine)
+	$(bench)/bin/python benchmarks/capture.py
+
 clean:  ## remove all that make has made, the environments included
-	rm -rf $(giotto) $(modern) demo build dist docs/_build docs/generated
+	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find geomprobe tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find geomprobe tests examples benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments -------------------------------------------------------------------------------
 # A stamp inside an environment says what has been installed there. Without any stamp the last
@@ -63,6 +67,9 @@ $(giotto)/.installed-test: pyproject.toml constraints.txt constraints-giotto.txt
 
 $(modern)/.installed: pyproject.toml constraints.txt constraints-modern.txt
 	$(call install,dev,constraints-modern.txt)
+
+$(bench)/.installed: pyproject.toml constraints.txt constraints-modern.txt
+	$(call install,bench,constraints-modern.txt)
 
 comma := ,
 

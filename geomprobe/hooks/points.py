@@ -185,7 +185,7 @@ def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> 
 
 
 @lru_cache(maxsize=1024)
-def _has_channels_second(kind: type) -> bool:
+def _has_channels_second(kind: Any) -> bool:
     return any(cls.__name__.startswith(_CHANNELS_SECOND) for cls in kind.__mro__)
 
 
