@@ -18,7 +18,7 @@ class FailedAnalysisWarning(GeomprobeWarning):
 
 
 class LayerSelectionError(ValueError):
-    """A selection of layers matches nothing, or cannot be observed."""
+    """A selection of layers or parameters matches nothing, or cannot be observed."""
 
 
 class FileFormatError(ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -184,13 +184,8 @@ def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> 
     return taken[torch.arange(len(taken)), torch.from_numpy(place)]
 
 
-@lru_cache(maxsize=1024)
-def _has_channels_second(kind: Any) -> bool:
-    return any(cls.__name__.startswith(_CHANNELS_SECOND) for cls in kind.__mro__)
-
-
 def _layout(module: nn.Module, layout: str) -> str:
-    if _has_channels_second(type(module)):
+    if any(kind.__name__.startswith(_CHANNELS_SECOND) for kind in type(module).__mro__):
         return "nct"
     if layout == "nct" and isinstance(module, _CHANNELS_LAST):
         return "ntc"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 import torch
 from torch import nn
 
 from geomprobe.exceptions import LayerSelectionError
 from geomprobe.hooks.names import ROOT, canonical_name, split_port
+from geomprobe.hooks.patterns import matcher, nothing_matches
 
 #: A name or glob, ``"re:..."``, a module class, a module of the model, or a predicate of both.
 Pattern = str | type[nn.Module] | nn.Module | Callable[[str, nn.Module], bool]
@@ -173,11 +171,8 @@ def _matches(
     pattern: Pattern, names: Mapping[str, nn.Module], aliases: Mapping[str, tuple[str, ...]]
 ) -> set[str]:
     if isinstance(pattern, str):
-        if pattern.startswith("re:"):
-            expression = _compiled(pattern)
-            found = {n for n in names if any(expression.search(a) for a in (n, *aliases[n]))}
-        else:
-            found = {n for n in names if any(_globs(a, pattern) for a in (n, *aliases[n]))}
+        matches = matcher(pattern)
+        found = {name for name in names if any(map(matches, (name, *aliases[name])))}
     elif isinstance(pattern, nn.Module):
         found = {name for name, module in names.items() if module is pattern}
     elif isinstance(pattern, type) and issubclass(pattern, nn.Module):
@@ -190,28 +185,8 @@ def _matches(
             "a module of the model, or a callable of (name, module)"
         )
     if not found:
-        raise LayerSelectionError(_nothing_matches(pattern, list(names)))
+        raise LayerSelectionError(nothing_matches("layer", pattern, list(names)))
     return found
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern[3:])
-    except re.error as error:
-        raise LayerSelectionError(f"{pattern!r} is no regular expression: {error}") from error
-
-
-def _globs(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
-
-
-def _nothing_matches(pattern: Pattern, names: list[str]) -> str:
-    message = f"no layer matches {pattern!r}."
-    near = get_close_matches(pattern, names, n=3, cutoff=0.4) if isinstance(pattern, str) else []
-    if near:
-        message += f" Near names: {', '.join(near)}."
-    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    return f"{message} The model has {len(names)} layers: {listed}"
 
 
 def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:

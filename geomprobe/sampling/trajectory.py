@@ -6,7 +6,6 @@ import math
 import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,10 @@ from torch import nn
 
 from geomprobe.clouds import Trajectory
 from geomprobe.hooks.names import canonical_name
-from geomprobe.hooks.selection import _compiled, _globs, unwrap
+from geomprobe.hooks.selection import unwrap
 from geomprobe.memory import require_memory
+from geomprobe.sampling.parameters import Parameters, select_parameters
 from geomprobe.sampling.projection import SparseProjection
-
-#: A name or glob, ``"re:..."``, or parameters themselves, such as those of an optimizer's group.
-Parameters = str | torch.Tensor | Iterable[str | torch.Tensor]
 
 #: Coordinates that are compared at a time, or up to twice as many.
 _SLICE = 1 << 18
@@ -66,9 +63,9 @@ class TrajectoryRecorder:
     Raises
     ------
     LayerSelectionError
-        A regular expression that is none; a ValueError.
+        A pattern matches nothing, or is no regular expression.
     ValueError
-        A pattern matches nothing, nothing is left to record, or a parameter cannot be read: one
+        Nothing is left to record, or a parameter cannot be read: one
         that is not initialised yet, sharded over processes (FSDP, DTensor), without values (meta
         device), or not of a dense floating-point type.
     TypeError
@@ -120,7 +117,7 @@ class TrajectoryRecorder:
                 f"optimizer must have param_groups, as those of torch.optim, got {optimizer!r}"
             )
         self._model, self._optimizer = unwrap(model), optimizer
-        chosen = _select(self._model, parameters, buffers)
+        chosen = select_parameters(self._model, parameters, buffers)
         self._shapes = {name: tensor.shape for name, tensor in chosen.items()}
         self._dtype = _dtype_of(chosen.values())
         self._size = sum(tensor.numel() for tensor in chosen.values())
@@ -375,83 +372,3 @@ def _home(tensors: Iterable[torch.Tensor]) -> torch.device:
 def _dtype_of(tensors: Iterable[torch.Tensor]) -> torch.dtype:
     has_double = any(tensor.dtype == torch.float64 for tensor in tensors)
     return torch.float64 if has_double else torch.float32
-
-
-def _select(
-    model: nn.Module, parameters: Parameters | None, buffers: bool
-) -> dict[str, torch.Tensor]:
-    """Return what to record, by the first name it has in the model."""
-    names: dict[torch.Tensor, list[str]] = {}
-    for name, tensor in _candidates(model, buffers):
-        names.setdefault(tensor, []).append(name)
-    if parameters is None:
-        chosen = {t for t in names if t.requires_grad or not isinstance(t, nn.Parameter)}
-        if not chosen:
-            raise ValueError("the model has no trainable parameters: there is no trajectory")
-    else:
-        if isinstance(parameters, str | torch.Tensor):
-            parameters = [parameters]
-        chosen = {tensor for pattern in parameters for tensor in _matches(pattern, names)}
-        if not chosen:
-            raise ValueError("parameters names none: give names, globs, 're:...' or parameters")
-    selected = {all_names[0]: t for t, all_names in names.items() if t in chosen}
-    for name, tensor in selected.items():
-        if reason := _cannot_be_recorded(name, tensor):
-            raise ValueError(f"parameter {canonical_name(name)!r} cannot be recorded: {reason}")
-    return selected
-
-
-def _candidates(model: nn.Module, buffers: bool) -> Iterator[tuple[str, torch.Tensor]]:
-    yield from model.named_parameters(remove_duplicate=False)
-    if buffers:
-        for name, buffer in model.named_buffers(remove_duplicate=False):
-            if buffer.is_floating_point():
-                yield name, buffer
-
-
-def _matches(
-    pattern: str | torch.Tensor, names: Mapping[torch.Tensor, list[str]]
-) -> list[torch.Tensor]:
-    if isinstance(pattern, torch.Tensor):
-        if pattern in names:
-            return [pattern]
-        raise ValueError(
-            f"a tensor of shape {tuple(pattern.shape)} in parameters is none of the model's"
-        )
-    if not isinstance(pattern, str):
-        raise TypeError(
-            f"cannot select parameters by {pattern!r}: give a name, a glob, 're:...', or "
-            "parameters of the model"
-        )
-    search = _compiled(pattern).search if pattern.startswith("re:") else None
-    found = [
-        tensor
-        for tensor, raw in names.items()
-        for name in map(canonical_name, raw)
-        if (search(name) if search else _globs(name, pattern))
-    ]
-    if not found:
-        listed = [canonical_name(name) for raw in names.values() for name in raw]
-        near = get_close_matches(pattern, listed, n=3, cutoff=0.4)
-        raise ValueError(
-            f"no parameter matches {pattern!r}."
-            + (f" Near names: {', '.join(near)}." if near else "")
-            + f" The model has {len(listed)}: {', '.join(listed[:12])}"
-            + (", ..." if len(listed) > 12 else "")
-        )
-    return found
-
-
-def _cannot_be_recorded(name: str, tensor: torch.Tensor) -> str:
-    if nn.parameter.is_lazy(tensor):
-        return "it is not initialised yet; run one batch through the model first"
-    if hasattr(tensor, "full_tensor") or "_fsdp_wrapped_module" in name.split("."):
-        return (
-            "it is sharded, and no process has all of it; record parameters that are whole on "
-            "every process"
-        )
-    if tensor.is_meta:
-        return "it is on the meta device, without values"
-    if tensor.layout != torch.strided or not tensor.is_floating_point():
-        return f"it is {tensor.dtype} and {tensor.layout}, not dense and of a floating-point type"
-    return ""
