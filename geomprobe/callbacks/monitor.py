@@ -151,6 +151,7 @@ class Monitor:
         probe = Probe(model, layers, exclude=exclude, phases=phases, **self._probing)
         self._selection = probe.selection
         self._tap = probe.attach() if tap else None
+        self._tap_seconds = 0.0
         self._samples, self._seed = samples, seed
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train)
         self._recorder = (
@@ -176,7 +177,8 @@ class Monitor:
     def overhead(self) -> float:
         """Share of the wall time since construction that went into the monitor.
 
-        All time spent at the steps, and the CPU time of analyses in worker processes.
+        All time spent at the steps and, with ``tap``, in the training passes, and the CPU time of
+        analyses in worker processes.
         """
         return self._budget.overhead
 
@@ -198,6 +200,9 @@ class Monitor:
             self._loss = None if loss is None else float(loss)
             self._record()
             self._finish(wait=False)
+        if self._tap is not None:
+            self._budget.book(self._tap.seconds - self._tap_seconds)
+            self._tap_seconds = self._tap.seconds
         self._observe_if(due)
 
     def epoch_end(self) -> None:
@@ -266,6 +271,7 @@ class Monitor:
                 raise ValueError(f"this monitor was made {without} {name}, the state was not")
             if own is not None:
                 own.load_state_dict(state[name])
+        self._pending.clear()
         self._history = History.from_dicts(state["history"])
         self._cadence.load_state_dict(state["cadence"])
         self._budget.load_state_dict(state["budget"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 import weakref
 from collections import Counter
@@ -96,6 +97,8 @@ class Tap:
         self._calls: Counter[str] = Counter()
         self._visits = 0
         self._phase: str | None = None
+        #: Wall time that listening has taken.
+        self.seconds = 0.0
         self.passes = 0
         self.samples_seen = 0
         #: Why calls of a site were not told, by site.
@@ -177,10 +180,12 @@ class Tap:
         if self._batch is None:
             self.unheard[site] = "called outside a forward pass of the whole model"
             return
+        started = time.perf_counter()
         call = self._calls[site]
         self._calls[site] += 1
         try:
             self._listen(site, call, module, value, self._batch)
+            self.seconds += time.perf_counter() - started
         except Exception as error:
             self.detach()
             if self._strict:

@@ -165,6 +165,11 @@ class Probe:
         return self._tap.samples_seen
 
     @property
+    def seconds(self) -> float:
+        """Wall time that observing has taken, within the passes of the model."""
+        return self._tap.seconds
+
+    @property
     def phases(self) -> tuple[str, ...]:
         """The phases of the passes so far: ``"train"``, ``"eval"``, or named by :meth:`phase`."""
         return self._samples.phases

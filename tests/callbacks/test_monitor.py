@@ -257,6 +257,16 @@ def test_with_tap_probe_data_serve_the_analyzers_that_run_the_model():
     assert monitor.history[0].findings[0].scalars["inputs"].value == 7
 
 
+def test_with_tap_the_time_within_the_training_passes_counts():
+    model = network()
+    monitor = tapped(0, model, every="9 steps")
+    for _ in range(20):
+        model(torch.zeros(4, 3))
+    assert monitor._budget._spent == 0
+    monitor.step()
+    assert monitor._budget._spent > monitor._tap.seconds > 0
+
+
 def test_with_tap_ids_and_labels_can_be_given_and_without_are_refused():
     model = network()
     monitor = monitored(0, model, None, tap=True, every="9 steps", layers="0")
