@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import torch
+
 from geomprobe.evidence import NEEDS, Evidence
 from geomprobe.exceptions import FailedAnalysisWarning
 from geomprobe.findings import Finding
@@ -152,6 +154,17 @@ def warn_of_failure(finding: Finding) -> None:
     warnings.warn(about, FailedAnalysisWarning, stacklevel=3)
 
 
+def _as_in_training(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Let an analyzer differentiate, whatever mode it is called in."""
+    iterator = iter(findings)
+    while True:
+        with torch.inference_mode(False), torch.enable_grad():
+            finding = next(iterator, None)
+        if finding is None:
+            return
+        yield finding
+
+
 def _findings(analyzer: Analyzer, evidence: Evidence, strict: bool) -> Iterator[Finding]:
     missing = sorted(analyzer.needs - evidence.available)
     if missing:
@@ -160,7 +173,7 @@ def _findings(analyzer: Analyzer, evidence: Evidence, strict: bool) -> Iterator[
         return
     started = time.perf_counter()
     try:
-        for finding in analyzer(evidence):
+        for finding in _as_in_training(analyzer(evidence)):
             yield replace(finding, seconds=time.perf_counter() - started)
             started = time.perf_counter()
     except Exception as error:

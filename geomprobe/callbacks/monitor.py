@@ -345,6 +345,8 @@ class Monitor:
         """Take what has passed since the last observation, and start anew."""
         assert self._tap is not None
         clouds = self._tap.gather()
+        if not self._tap.phases:
+            self._tap.warn_of_silence()
         self._tap.reset()
         if clouds is None:
             return None

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from geomprobe.hooks.outputs import Unobservable
+
 #: ``"auto"``, the name of an argument of the model, a callable of all its arguments, or none.
 Mask = str | Callable[[dict[str, Any]], torch.Tensor] | None
 
@@ -27,7 +29,7 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
         The name of an argument that is nonzero, or True, at real positions; a callable of all the
         arguments by name that returns such a tensor; ``"auto"``: the argument ``attention_mask``,
         or one of PyTorch's ``key_padding_mask``s (True at padding), if the model was given one of
-        whole numbers or booleans of shape (n_samples, positions); ``None``: every position is real.
+        zeros and ones of shape (n_samples, positions); ``None``: every position is real.
     given : mapping of str to Any
         What the model was called with; see :func:`~geomprobe.hooks.outputs.arguments`. If it is
         called with one mapping, that mapping's entries.
@@ -42,6 +44,8 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
     ------
     ValueError
         The mask that was asked for is not there, or not of that shape.
+    Unobservable
+        With ``"auto"``, there is a mask for another number of samples.
     """
     if mask is None:
         return None
@@ -49,20 +53,31 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
         given = only
     if mask == "auto":
         for name, real in _CONVENTIONS.items():
-            tensor = _if_mask(given.get(name), n_samples)
-            if tensor is not None and not tensor.is_floating_point():
+            if (tensor := _if_mask(given.get(name), n_samples, name)) is not None:
                 return (tensor.cpu().numpy() != 0) == real
         return None
     if isinstance(mask, str) and mask not in given:
         raise ValueError(f"the model was given no argument {mask!r} as a mask, but {list(given)}")
     value = given[mask] if isinstance(mask, str) else mask(dict(given))
-    tensor = _if_mask(value, n_samples)
-    if tensor is None:
+    if not (isinstance(value, torch.Tensor) and value.ndim == 2 and len(value) == n_samples):
         got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise ValueError(f"a mask must have shape ({n_samples}, positions), got {got}")
-    return tensor.cpu().numpy() != 0
+    return value.detach().cpu().numpy() != 0
 
 
-def _if_mask(value: Any, n_samples: int | None) -> torch.Tensor | None:
-    is_mask = isinstance(value, torch.Tensor) and value.ndim == 2 and len(value) == n_samples
-    return value.detach() if is_mask else None
+def _if_mask(value: Any, n_samples: int | None, name: str) -> torch.Tensor | None:
+    """Return a tensor if it tells padding; a mask of pairs of positions does not."""
+    if not isinstance(value, torch.Tensor) or value.ndim != 2:
+        return None
+    tensor = value.detach()
+    ones, zeros = tensor == 1, tensor == 0
+    if tensor.is_floating_point() and not ((zeros | ones).all() and ones.any(dim=1).all()):
+        return None  # Added to scores, where 0 stands for a real position.
+    if len(tensor) == n_samples:
+        return tensor
+    if tensor.shape[0] == tensor.shape[1]:
+        return None
+    raise Unobservable(
+        f"{name} is for {len(tensor)} samples, and the batch has {n_samples}: give layout='tnc' if "
+        "samples run along the second axis of the inputs, or mask=None to take every position"
+    )

@@ -8,6 +8,9 @@ call of ``relu`` in one forward pass is ``"relu#1"``.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+
+from torch import nn
 
 #: The name of the model itself among its layers.
 ROOT = "(root)"
@@ -26,6 +29,23 @@ def canonical_name(name: str) -> str:
     where the wrapper is known, in :func:`~geomprobe.hooks.select_layers`.
     """
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS) or ROOT
+
+
+def names_in(model: nn.Module) -> Callable[[str], str]:
+    """Return what makes canonical names of those in a model, also below a part that is in DDP."""
+    parallel = [
+        f"{name}.module"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.parallel.DistributedDataParallel)
+    ]
+
+    def canonical(name: str) -> str:
+        for prefix in reversed(parallel):  # The innermost first.
+            if name == prefix or name.startswith(f"{prefix}."):
+                name = prefix.removesuffix(".module") + name[len(prefix) :]
+        return canonical_name(name)
+
+    return canonical
 
 
 def split_port(site: str) -> tuple[str, str]:

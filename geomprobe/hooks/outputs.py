@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 from weakref import WeakKeyDictionary
 
@@ -96,11 +96,8 @@ def output_tensor(output: Any) -> torch.Tensor | PackedSequence:
     """
     if _is_points(output):
         return output
-    leaves = _leaves(output)
-    if not any(isinstance(leaf, torch.Tensor | PackedSequence) for leaf in leaves):
-        leaves = _leaves(_opened(output))
     tensors = []
-    for leaf in leaves:
+    for leaf in _leaves(output):
         if isinstance(leaf, PackedSequence):
             return leaf
         if isinstance(leaf, torch.Tensor):
@@ -118,13 +115,12 @@ def _is_points(value: Any) -> TypeGuard[torch.Tensor]:
     return is_tensor and value.is_floating_point() and value.ndim > 0
 
 
-def _leaves(tree: Any) -> list[Any]:
-    return pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, PackedSequence))
-
-
-def _opened(output: Any) -> Any:
-    if isinstance(output, Mapping):
-        return dict(output)
-    if dataclasses.is_dataclass(output):
-        return [getattr(output, entry.name) for entry in dataclasses.fields(output)]
-    return output
+def _leaves(tree: Any) -> Iterator[Any]:
+    """Yield what is not a container, looking into mappings and dataclasses too."""
+    for leaf in pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, PackedSequence)):
+        if isinstance(leaf, Mapping):
+            yield from _leaves(dict(leaf))
+        elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
+            yield from _leaves([getattr(leaf, entry.name) for entry in dataclasses.fields(leaf)])
+        else:
+            yield leaf

@@ -86,7 +86,8 @@ def arrange(
         A tensor of shape (n, d) has a point a row. With three axes it is a sequence, laid out as
         ``layout`` says unless the layer's type tells: RNNs and attention by ``batch_first``,
         one-dimensional convolutions, norms and pools ``"nct"``. With four axes or more it is a map,
-        channels second (last, for Linear and LayerNorm). A packed sequence has no padding.
+        channels second (last, for Linear and LayerNorm). Packed sequences and nested tensors have
+        no padding.
     module : torch.nn.Module
         The layer.
     pool : str
@@ -106,9 +107,9 @@ def arrange(
     Unobservable
         The axes do not fit, or the pool makes no sense for this output.
     """
-    if isinstance(output, PackedSequence):
-        values, lengths = pad_packed_sequence(output, batch_first=True)
-        real = np.arange(int(lengths.max())) < lengths.numpy()[:, None]
+    if isinstance(output, PackedSequence) or output.is_nested:
+        values, lengths = _padded(output)
+        real = np.arange(values.shape[1]) < lengths[:, None]
         whole, is_map = values, False
     elif output.ndim == 3:
         layout = _layout(module, layout)
@@ -141,6 +142,18 @@ def arrange(
         width = values.shape[1] * values.shape[2]
         return Rows(whole, pool, np.arange(len(values)), None, width)
     return _sequence(values, pool, None)
+
+
+def _padded(ragged: torch.Tensor | PackedSequence) -> tuple[torch.Tensor, Array]:
+    """Return sequences of shape (n, t, c), and the length of each."""
+    if isinstance(ragged, PackedSequence):
+        values, lengths = pad_packed_sequence(ragged, batch_first=True)
+        return values, lengths.numpy()
+    parts = ragged.unbind()
+    if any(part.ndim != 2 for part in parts):
+        raise Unobservable("a nested tensor whose parts are no sequences of vectors")
+    values = nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    return values, np.array([len(part) for part in parts])
 
 
 def _sequence(values: torch.Tensor, pool: str, real: Array | None) -> Rows:

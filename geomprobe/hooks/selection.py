@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from geomprobe.exceptions import LayerSelectionError
-from geomprobe.hooks.names import ROOT, canonical_name, split_port
+from geomprobe.hooks.names import ROOT, names_in, split_port
 from geomprobe.hooks.patterns import matcher, nothing_matches
 
 #: A name or glob, ``"re:..."``, a module class, a module of the model, or a predicate of both.
@@ -159,8 +159,9 @@ def _listed(patterns: Layers) -> list[Pattern]:
 def _named_layers(model: nn.Module) -> tuple[dict[str, nn.Module], dict[str, tuple[str, ...]]]:
     """Return each module once under its first name, and the further names of each."""
     all_names: dict[nn.Module, list[str]] = {}
+    canonical = names_in(model)
     for raw, module in model.named_modules(remove_duplicate=False):
-        name = canonical_name(raw)
+        name = canonical(raw)
         if "parametrizations" not in name.split("."):
             all_names.setdefault(module, []).append(name)
     modules = {names[0]: module for module, names in all_names.items()}

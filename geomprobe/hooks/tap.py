@@ -9,12 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 from torch.utils.hooks import RemovableHandle
 
 from geomprobe.evidence import leading_size
@@ -94,6 +92,7 @@ class Tap:
         self._strict = strict
         self._hooks: weakref.finalize[..., Tap] | None = None
         self._batch: Batch | None = None
+        self._inputs: tuple[Any, Any] | None = None
         self._calls: Counter[str] = Counter()
         self._visits = 0
         self._phase: str | None = None
@@ -101,6 +100,8 @@ class Tap:
         self.seconds = 0.0
         self.passes = 0
         self.samples_seen = 0
+        #: What has detached the tap; empty unless something has.
+        self.failure = ""
         #: Why calls of a site were not told, by site.
         self.unheard: dict[str, str] = {}
 
@@ -136,7 +137,7 @@ class Tap:
 
     def detach(self) -> None:
         """Take the hooks off; a second call changes nothing."""
-        self._batch = None
+        self._batch = self._inputs = None
         if self._hooks is not None:
             self._hooks()
 
@@ -157,24 +158,27 @@ class Tap:
             self._phase = before
 
     def _begin(self, args: Any, kwargs: Any) -> None:
-        if _in_backward() or visits(self._model) != self._visits:
+        if _in_backward() or _in_functorch() or visits(self._model) != self._visits:
             return
         self._calls.clear()
         phase = self._phase or ("train" if self._model.training else "eval")
         size = leading_size((args, kwargs), self._batch_axis)
-        given = partial(arguments, self._model, args, kwargs)
-        self._batch = Batch(size, self.samples_seen, phase, given)
+        self._inputs = args, kwargs
+        self._batch = Batch(size, self.samples_seen, phase, self._given)
         self.passes += 1
 
+    def _given(self) -> dict[str, Any]:
+        return {} if self._inputs is None else arguments(self._model, *self._inputs)
+
     def _end(self) -> None:
-        if self._batch is not None and not _in_backward():
+        if self._batch is not None and not _in_backward() and not _in_functorch():
             self.samples_seen += self._batch.size or 0
-            self._batch = None
+            self._batch = self._inputs = None
 
     def _tell(self, site: str, module: nn.Module, value: Any) -> None:
         if _in_backward() or visits(self._model) != self._visits:
             return
-        if _in_functorch(value):
+        if _in_functorch():
             self.unheard[site] = "called inside torch.func, where values are not data"
             return
         if self._batch is None:
@@ -190,9 +194,9 @@ class Tap:
             self.detach()
             if self._strict:
                 raise
+            self.failure = f"observing layer {key_of(site, call)!r} failed"
             warnings.warn(
-                f"observing layer {key_of(site, call)!r} failed and the probe is detached: "
-                f"{type(error).__name__}: {error}",
+                f"{self.failure} and the probe is detached: {type(error).__name__}: {error}",
                 DetachedProbeWarning,
                 stacklevel=2,
             )
@@ -211,13 +215,10 @@ def _in_backward() -> bool:
     return task is not None and task() != -1
 
 
-def _in_functorch(value: Any) -> bool:
+def _in_functorch() -> bool:
     """Whether a transformation of torch.func is running, inside which values are not data."""
-    is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
-    leaves = [value] if isinstance(value, torch.Tensor) else pytree.tree_leaves(value)
-    return is_wrapped is not None and any(
-        is_wrapped(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor)
-    )
+    stack = getattr(torch._C._functorch, "peek_interpreter_stack", None)
+    return stack is not None and stack() is not None
 
 
 class _Hook:

@@ -203,6 +203,7 @@ def _labels(targets: Any) -> Any:
     return targets.detach().cpu().numpy() if is_labels else None
 
 
+@torch.inference_mode(False)
 def _joined(singles: list[Samples]) -> Samples:
     def join(*leaves: Any) -> Any:
         is_batched = isinstance(leaves[0], torch.Tensor) and leaves[0].ndim

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
 
 from geomprobe.exceptions import LayerSelectionError
-from geomprobe.hooks.names import canonical_name
+from geomprobe.hooks.names import names_in
 from geomprobe.hooks.patterns import matcher, nothing_matches
 
 #: A name or glob, ``"re:..."``, or parameters themselves, such as those of an optimizer's group.
@@ -19,6 +19,7 @@ def select_parameters(
     model: nn.Module, parameters: Parameters | None, buffers: bool
 ) -> dict[str, torch.Tensor]:
     """Return what to record, by the first name it has in the model; see ``TrajectoryRecorder``."""
+    canonical = names_in(model)
     names: dict[torch.Tensor, list[str]] = {}
     for name, tensor in _candidates(model, buffers):
         names.setdefault(tensor, []).append(name)
@@ -29,13 +30,15 @@ def select_parameters(
     else:
         if isinstance(parameters, str | torch.Tensor):
             parameters = [parameters]
-        chosen = {tensor for pattern in parameters for tensor in _matches(pattern, names)}
+        chosen = {
+            tensor for pattern in parameters for tensor in _matches(pattern, names, canonical)
+        }
         if not chosen:
             raise ValueError("parameters names none: give names, globs, 're:...' or parameters")
     selected = {all_names[0]: t for t, all_names in names.items() if t in chosen}
     for name, tensor in selected.items():
         if reason := _cannot_be_recorded(name, tensor):
-            raise ValueError(f"parameter {canonical_name(name)!r} cannot be recorded: {reason}")
+            raise ValueError(f"parameter {canonical(name)!r} cannot be recorded: {reason}")
     return selected
 
 
@@ -48,7 +51,9 @@ def _candidates(model: nn.Module, buffers: bool) -> Iterator[tuple[str, torch.Te
 
 
 def _matches(
-    pattern: str | torch.Tensor, names: Mapping[torch.Tensor, list[str]]
+    pattern: str | torch.Tensor,
+    names: Mapping[torch.Tensor, list[str]],
+    canonical: Callable[[str], str],
 ) -> list[torch.Tensor]:
     if isinstance(pattern, torch.Tensor):
         if pattern in names:
@@ -62,9 +67,9 @@ def _matches(
             "parameters of the model"
         )
     matches = matcher(pattern)
-    found = [t for t, raw in names.items() if any(matches(canonical_name(name)) for name in raw)]
+    found = [t for t, raw in names.items() if any(matches(canonical(name)) for name in raw)]
     if not found:
-        listed = [canonical_name(name) for raw in names.values() for name in raw]
+        listed = [canonical(name) for raw in names.values() for name in raw]
         raise LayerSelectionError(nothing_matches("parameter", pattern, listed))
     return found
 

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from geomprobe.clouds import CloudSet
 from geomprobe.exceptions import SkippedLayerWarning
+from geomprobe.hooks.compiled import compiled_parts
 from geomprobe.hooks.masks import Mask, padding_mask
 from geomprobe.hooks.names import key_of, site_of, split_port
 from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
@@ -26,7 +27,6 @@ from geomprobe.sampling.layer_samples import LayerSample, LayerSamples, Sampling
 from geomprobe.storage import Array
 
 _NOBODY: tuple[Array, Array | None] = np.empty(0, np.int64), None
-_NEVER = "never called; its parameters may be used by another module"
 
 
 class Probe:
@@ -215,7 +215,7 @@ class Probe:
         for name in {**selection.selected, **kept, **self._unobservable}:
             one, reason = kept.get(name), reasons.get(name, "")
             if one is None and not reason:
-                reason = self._tap.unheard.get(name, _NEVER if self._tap.passes else "")
+                reason = self._why_silent(name)
             rows.append(
                 {
                     "name": name,
@@ -228,6 +228,17 @@ class Probe:
                 }
             )
         return tuple(rows)
+
+    def _why_silent(self, site: str) -> str:
+        """Say why a site that can be observed has given nothing; empty if it may still come."""
+        if self._tap.failure or site in self._tap.unheard:
+            return self._tap.failure or self._tap.unheard[site]
+        if not self._tap.passes:
+            return ""
+        layer, compiled = split_port(site)[0], compiled_parts(self.model)
+        if any(layer == part or layer.startswith(f"{part}.") for part in compiled):
+            return "compiled after the probe was attached, and compiled code calls no hooks"
+        return "never called; its parameters may be used by another module"
 
     def gather(self) -> CloudSet | None:
         """Return the clouds of all processes together on the first of them, None on the others.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from geomprobe.clouds import Trajectory
-from geomprobe.hooks.names import canonical_name
+from geomprobe.hooks.names import names_in
 from geomprobe.hooks.selection import unwrap
 from geomprobe.memory import require_memory
 from geomprobe.sampling.parameters import Parameters, select_parameters
@@ -118,6 +118,7 @@ class TrajectoryRecorder:
             )
         self._model, self._optimizer = unwrap(model), optimizer
         chosen = select_parameters(self._model, parameters, buffers)
+        self._canonical = names_in(self._model)
         self._shapes = {name: tensor.shape for name, tensor in chosen.items()}
         self._dtype = _dtype_of(chosen.values())
         self._size = sum(tensor.numel() for tensor in chosen.values())
@@ -246,7 +247,7 @@ class TrajectoryRecorder:
     @property
     def _setting(self) -> dict[str, Any]:
         return {
-            "shapes": {canonical_name(name): list(s) for name, s in self._shapes.items()},
+            "shapes": {self._canonical(name): list(s) for name, s in self._shapes.items()},
             "dtype": str(self._dtype),
             "dim": None if self._projection is None else self._projection.k,
             "seed": self._seed,
@@ -267,7 +268,7 @@ class TrajectoryRecorder:
         if tensor is None or tensor.shape != self._shapes[name]:
             found = "is not there any more" if tensor is None else f"is {tuple(tensor.shape)} now"
             raise ValueError(
-                f"{canonical_name(name)} was {tuple(self._shapes[name])} when the recorder was "
+                f"{self._canonical(name)} was {tuple(self._shapes[name])} when the recorder was "
                 f"made, and {found}: make another recorder"
             )
         return tensor

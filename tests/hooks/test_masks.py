@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from geomprobe.hooks import Unobservable
 from geomprobe.hooks.masks import padding_mask
 
 REAL = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -14,6 +15,7 @@ REAL = torch.tensor([[1, 1, 0], [1, 1, 1]])
         {"src": REAL, "src_key_padding_mask": REAL == 0},
         {"src": REAL, "key_padding_mask": REAL == 0},
         {"x": REAL, "attention_mask": REAL.bool()},
+        {"x": REAL, "attention_mask": REAL.half()},
     ],
 )
 def test_conventions_of_libraries_are_known(given):
@@ -28,10 +30,16 @@ def test_conventions_of_libraries_are_known(given):
         {"x": REAL, "attention_mask": torch.zeros(3, 3, dtype=torch.long)},
         {"x": REAL, "attention_mask": torch.zeros(2, 1, 3, 3, dtype=torch.long)},
         {"x": REAL, "attention_mask": torch.zeros(2, 3)},
+        {"x": REAL, "attention_mask": torch.log(REAL)},
     ],
 )
 def test_what_is_no_padding_mask_is_not_taken_for_one(given):
     assert padding_mask("auto", given, 2) is None
+
+
+def test_a_mask_for_another_number_of_samples_is_not_passed_over():
+    with pytest.raises(Unobservable, match="for 2 samples, and the batch has 3.*layout='tnc'"):
+        padding_mask("auto", {"x": REAL.T, "attention_mask": REAL}, 3)
 
 
 def test_a_mask_can_be_named_computed_or_switched_off():
