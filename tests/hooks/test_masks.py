@@ -38,7 +38,7 @@ def test_what_is_no_padding_mask_is_not_taken_for_one(given):
 
 
 def test_a_mask_for_another_number_of_samples_is_not_passed_over():
-    with pytest.raises(Unobservable, match="for 2 samples, and the batch has 3.*layout='tnc'"):
+    with pytest.raises(Unobservable, match=r"for 2 samples, and the batch has 3.*layout='tnc'"):
         padding_mask("auto", {"x": REAL.T, "attention_mask": REAL}, 3)
 
 

@@ -1,3 +1,4 @@
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import pytest
@@ -20,7 +21,15 @@ X = torch.arange(6.0).reshape(2, 3)
 
 @pytest.mark.parametrize(
     "output",
-    [X, (X, X + 1), [torch.tensor([1, 2]), X], {"a": None, "h": {"x": X}}, Output(X.long(), X)],
+    [
+        X,
+        (X, X + 1),
+        [torch.tensor([1, 2]), X],
+        {"a": None, "h": {"x": X}},
+        Output(X.long(), X),
+        {"a": Output(X.long(), Output(None, X)), "b": X + 1},
+        (Output(None, OrderedDict(h=X)), X + 1),
+    ],
 )
 def test_the_first_floating_tensor_is_found_in_any_structure(output):
     assert output_tensor(output) is X

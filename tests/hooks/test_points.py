@@ -116,3 +116,13 @@ def test_what_makes_no_sense_says_why():
 
 def test_one_number_a_sample_is_a_point_on_the_line():
     assert points(torch.zeros(2), nn.Identity(), "mean").shape == (2, 1)
+
+
+def test_a_nested_tensor_gives_its_samples():
+    short, long = torch.randn(2, 3), torch.randn(4, 3)
+    ragged = torch.nested.nested_tensor([short, long])
+    assert torch.equal(points(ragged, nn.LayerNorm(3), "tokens"), torch.cat([short, long]))
+    assert torch.equal(points(ragged, nn.LayerNorm(3), "last"), torch.stack([short[-1], long[-1]]))
+    maps = torch.nested.nested_tensor([torch.zeros(2, 3, 3), torch.zeros(4, 3, 3)])
+    with pytest.raises(Unobservable, match="no sequences of vectors"):
+        points(maps, nn.LayerNorm(3))
