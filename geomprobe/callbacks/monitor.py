@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,23 +16,18 @@ from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers, warn_of_fai
 from geomprobe.callbacks.background import Analysis, Background
 from geomprobe.callbacks.cadence import Budget, Cadence
 from geomprobe.callbacks.history import History, Record
+from geomprobe.callbacks.sources import ProbePass, Source, TrainingTap
 from geomprobe.clouds import CloudSet, Trajectory
-from geomprobe.evidence import Evidence, Loss, Samples
+from geomprobe.evidence import Evidence, Loss
 from geomprobe.exceptions import DetachedProbeWarning, GeomprobeWarning
 from geomprobe.findings import Finding
-from geomprobe.hooks.compiled import compiled_parts
 from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers, unwrap
-from geomprobe.sampling.collect import collect_together, sample_of
 from geomprobe.sampling.distributed import from_first, place
-from geomprobe.sampling.loading import iterate_batches
-from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.store import CloudStore
 from geomprobe.sampling.trajectory import TrajectoryRecorder
 from geomprobe.storage import Array, PathLike
-
-_TAPPED = "from the training batches as they passed, in train mode"
 
 
 class Monitor:
@@ -135,24 +130,23 @@ class Monitor:
             raise ValueError(f"workers must be 0 or more, got {workers}")
         if probe_data is None and not tap:
             raise ValueError("give probe_data, or tap=True to look at the training batches")
-        if tap and (parts := compiled_parts(model)):
-            raise ValueError(
-                f"tap=True would have the compiled parts {parts} trained eagerly, since compiled "
-                "code calls no hooks; give probe_data for passes of their own instead"
-            )
-        self._data = None if probe_data is None else _read_again(probe_data)
         with streams_kept():
             self._analyzers = resolve_analyzers(analyzers)
         self._model, self._strict = unwrap(model), strict
-        self._probing: dict[str, Any] = dict(
-            points=points, pool=pool, sampler=sampler, mask=mask, seed=seed, strict=strict
+        self._source: Source = (TrainingTap if tap else ProbePass)(
+            model,
+            probe_data,
+            samples,
+            layers=layers,
+            exclude=exclude,
+            points=points,
+            pool=pool,
+            sampler=sampler,
+            mask=mask,
+            seed=seed,
+            strict=strict,
         )
-        phases = ("train",) if tap else None
-        probe = Probe(model, layers, exclude=exclude, phases=phases, **self._probing)
-        self._selection = probe.selection
-        self._tap = probe.attach() if tap else None
-        self._tap_seconds = 0.0
-        self._samples, self._seed = samples, seed
+        self._source_seconds = 0.0
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train)
         self._recorder = (
             None
@@ -200,9 +194,8 @@ class Monitor:
             self._loss = None if loss is None else float(loss)
             self._record()
             self._finish(wait=False)
-        if self._tap is not None:
-            self._budget.book(self._tap.seconds - self._tap_seconds)
-            self._tap_seconds = self._tap.seconds
+        self._budget.book(self._source.seconds - self._source_seconds)
+        self._source_seconds = self._source.seconds
         self._observe_if(due)
 
     def epoch_end(self) -> None:
@@ -216,9 +209,7 @@ class Monitor:
 
     def identify(self, ids: Array | None = None, labels: Array | None = None) -> None:
         """With ``tap``, give sample ids and labels of the next batch; see :class:`Probe`."""
-        if self._tap is None:
-            raise ValueError("only a monitor with tap=True looks at the training batches")
-        self._tap.identify(ids, labels)
+        self._source.identify(ids, labels)
 
     def close(self) -> None:
         """Make the observation that was last left out; a second call changes nothing."""
@@ -254,7 +245,7 @@ class Monitor:
             "missed": self._missed,
             "loss": self._loss,
             "trajectory": None if self._recorder is None else self._recorder.state_dict(),
-            "tap": None if self._tap is None else self._tap.state_dict(),
+            "tap": self._source.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -265,7 +256,8 @@ class Monitor:
         ValueError
             It is the state of a monitor that was made otherwise.
         """
-        for name, own in (("trajectory", self._recorder), ("tap", self._tap)):
+        tap = self._source if isinstance(self._source, TrainingTap) else None
+        for name, own in (("trajectory", self._recorder), ("tap", tap)):
             if (state[name] is None) != (own is None):
                 without = "without" if own is None else "with"
                 raise ValueError(f"this monitor was made {without} {name}, the state was not")
@@ -307,8 +299,14 @@ class Monitor:
         analysis = None
         try:
             with quiet(self._model):
-                evidence = self._evidence()
+                evidence = self._source.evidence()
                 if evidence is not None:
+                    evidence = replace(
+                        evidence,
+                        step=self._cadence.steps,
+                        trajectory=self.trajectory,
+                        **self._facts,
+                    )
                     self._keep(evidence.clouds)
                     analysis = self._send(evidence)
                     if analysis is None:
@@ -327,37 +325,6 @@ class Monitor:
             )
         )
         self._finish(wait=False)
-
-    def _evidence(self) -> Evidence | None:
-        """Collect; under torch.distributed only the first process gets the evidence."""
-        if self._tap is None:
-            probe = Probe(self._model, self._selection, **self._probing)
-            evidence = collect_together(probe, self._data, samples=self._samples, seed=self._seed)
-        else:
-            evidence = self._tapped()
-        if evidence is None:
-            return None
-        return replace(
-            evidence, step=self._cadence.steps, trajectory=self.trajectory, **self._facts
-        )
-
-    def _tapped(self) -> Evidence | None:
-        """Take what has passed since the last observation, and start anew."""
-        assert self._tap is not None
-        clouds = self._tap.gather()
-        if not self._tap.phases:
-            self._tap.warn_of_silence()
-        self._tap.reset()
-        if clouds is None:
-            return None
-        marked = {
-            name: replace(cloud, meta={**cloud.meta, "source": _TAPPED})
-            for name, cloud in clouds.items()
-        }
-        data: Samples | None = None
-        if self._data is not None:
-            data = sample_of(self._data, self._model, self._samples, seed=self._seed)
-        return Evidence(CloudSet(marked), model=self._model, data=data, seed=self._seed)
 
     def _keep(self, clouds: CloudSet) -> None:
         if self._store is None:
@@ -410,8 +377,8 @@ class Monitor:
                 self._budget.book(seconds)
                 record = replace(record, findings=findings, seconds=record.seconds + seconds)
                 failures = [finding for finding in findings if finding.failed is not None]
-            if self._tap is not None:
-                marked = (replace(one, notes=(*one.notes, _TAPPED)) for one in record.findings)
+            if note := self._source.note:
+                marked = (replace(one, notes=(*one.notes, note)) for one in record.findings)
                 record = replace(record, findings=tuple(marked))
             self._pending.popleft()
             self._budget.observed(record.seconds)
@@ -423,8 +390,7 @@ class Monitor:
         """Wait for what is under way, and let go of workers and hooks."""
         self._finish()
         self._background.close()
-        if self._tap is not None:
-            self._tap.detach()
+        self._source.close()
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, DetachedProbeWarning, stacklevel=4)
@@ -440,15 +406,3 @@ class _Observation:
     @property
     def is_done(self) -> bool:
         return self.analysis is None or self.analysis.future.done()
-
-
-def _read_again(data: Any) -> Any:
-    """Return data of which every observation can read the same batches; refuse what ends."""
-    if isinstance(data, Iterator):
-        raise ValueError(
-            "probe_data can be read only once; give tensors, a dataset, or a loader itself rather "
-            "than an iterator over it"
-        )
-    with streams_kept():
-        next(iter(iterate_batches(data)))
-    return data

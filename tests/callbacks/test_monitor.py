@@ -264,7 +264,7 @@ def test_with_tap_the_time_within_the_training_passes_counts():
         model(torch.zeros(4, 3))
     assert monitor._budget._spent == 0
     monitor.step()
-    assert monitor._budget._spent > monitor._tap.seconds > 0
+    assert monitor._budget._spent > monitor._source.seconds > 0
 
 
 def test_with_tap_ids_and_labels_can_be_given_and_without_are_refused():
@@ -272,7 +272,7 @@ def test_with_tap_ids_and_labels_can_be_given_and_without_are_refused():
     monitor = monitored(0, model, None, tap=True, every="9 steps", layers="0")
     monitor.identify(ids=[5, 9], labels=[1, 0])
     model(torch.zeros(2, 3))
-    assert monitor._tap.clouds["0"].sample_ids.tolist() == [5, 9]
+    assert monitor._source._probe.clouds["0"].sample_ids.tolist() == [5, 9]
     with pytest.raises(ValueError, match="only a monitor with tap=True"):
         monitored(0).identify(ids=[1])
 

@@ -209,7 +209,7 @@ def test_a_process_that_fails_to_collect_is_named_and_none_hangs(tmp_path):
 
     def job(rank, processes):
         monitor = gp.Monitor(Fragile(rank), X, every="1 step", analyzers=Spread(), samples=4)
-        monitor._data = [(X[:5],), (X[5:9],)]
+        monitor._source._data = [(X[:5],), (X[5:9],)]
         with pytest.warns(gp.GeomprobeWarning, match="only here"):
             monitor.step()
         return [f.failed for f in monitor.history[0].findings]
