@@ -22,6 +22,9 @@ from geomprobe.storage import Array
 
 SAMPLERS = ("uniform", "stratified", "farthest")
 
+#: Of the projection of wide rows. With one, two rows that differ in two entries would fall together
+#: in one case of max_width; with two the length is only wrong then, and more would cost more.
+_NONZEROS = 2
 #: Farthest points are chosen among so many times as many, drawn uniformly from the stream.
 _CANDIDATES = 8
 
@@ -42,8 +45,8 @@ class Sampling:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {SAMPLERS}, got {self.sampler!r}")
-        if self.max_width is not None and (self.max_width < 4 or self.max_width % 4):
-            raise ValueError(f"max_width must be a positive multiple of 4, got {self.max_width}")
+        if self.max_width is not None and (self.max_width < 2 or self.max_width % _NONZEROS):
+            raise ValueError(f"max_width must be a positive even number, got {self.max_width}")
 
     @property
     def capacity(self) -> int:
@@ -300,6 +303,8 @@ class LayerSamples:
         if kept < width:
             if width not in self._projections:
                 seed = self._sampling.seed
-                self._projections[width] = SparseProjection(width, kept, seed=seed)
+                self._projections[width] = SparseProjection(
+                    width, kept, seed=seed, nonzeros=_NONZEROS
+                )
             projection = self._projections[width]
         return LayerSample(self._sampling, self._nothing, width, facts, projection)

@@ -69,7 +69,7 @@ class Probe:
         run along the second axis of the model's inputs.
     max_width : int or None
         Wider rows are projected to this many dimensions by a
-        :class:`~geomprobe.sampling.SparseProjection`; the cloud's meta says so. A multiple of 4.
+        :class:`~geomprobe.sampling.SparseProjection`; the cloud's meta says so. Even.
     seed : int
         Seed of sampling and projection.
     strict : bool

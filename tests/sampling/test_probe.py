@@ -325,8 +325,8 @@ def test_bad_parameters_are_refused_before_any_hook():
         gp.Probe(model, points=0)
     with pytest.raises(ValueError, match=r"pool must be one of .* got 'max'"):
         gp.Probe(model, pool="max")
-    with pytest.raises(ValueError, match="max_width must be a positive multiple of 4, got 6"):
-        gp.Probe(model, max_width=6)
+    with pytest.raises(ValueError, match="max_width must be a positive even number, got 7"):
+        gp.Probe(model, max_width=7)
     with pytest.raises(ValueError, match=r"sampler must be one of .* got 'random'"):
         gp.Probe(model, sampler="random")
     with pytest.raises(ValueError, match="every must be at least 1, got 0"):
