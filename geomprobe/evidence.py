@@ -38,7 +38,7 @@ def leading_size(tree: Any, axis: int = 0) -> int | None:
         if isinstance(leaf, PackedSequence):
             return int(leaf.batch_sizes[0])
         if isinstance(leaf, torch.Tensor) and leaf.ndim > axis:
-            return int(leaf.shape[axis])
+            return int(leaf.size(axis))
     return None
 
 

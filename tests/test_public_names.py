@@ -17,6 +17,7 @@ PUBLIC = [
     "Analyzer",
     "AuditReport",
     "CloudSet",
+    "CloudStore",
     "Estimate",
     "Evidence",
     "Finding",

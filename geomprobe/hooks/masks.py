@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from geomprobe.hooks.outputs import Unobservable
-
 #: ``"auto"``, the name of an argument of the model, a callable of all its arguments, or none.
 Mask = str | Callable[[dict[str, Any]], torch.Tensor] | None
 
@@ -29,7 +27,7 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
         The name of an argument that is nonzero, or True, at real positions; a callable of all the
         arguments by name that returns such a tensor; ``"auto"``: the argument ``attention_mask``,
         or one of PyTorch's ``key_padding_mask``s (True at padding), if the model was given one of
-        zeros and ones of shape (n_samples, positions); ``None``: every position is real.
+        zeros and ones of two axes; ``None``: every position is real.
     given : mapping of str to Any
         What the model was called with; see :func:`~geomprobe.hooks.outputs.arguments`. If it is
         called with one mapping, that mapping's entries.
@@ -38,14 +36,12 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
 
     Returns
     -------
-    bool array of shape (n_samples, positions) on the CPU, or None where all are real
+    bool array of shape (samples, positions), or None where all are real
 
     Raises
     ------
     ValueError
         The mask that was asked for is not there, or not of that shape.
-    Unobservable
-        With ``"auto"``, there is a mask for another number of samples.
     """
     if mask is None:
         return None
@@ -53,7 +49,7 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
         given = only
     if mask == "auto":
         for name, real in _CONVENTIONS.items():
-            if (tensor := _if_mask(given.get(name), n_samples, name)) is not None:
+            if (tensor := _if_mask(given.get(name), n_samples)) is not None:
                 return (tensor.cpu().numpy() != 0) == real
         return None
     if isinstance(mask, str) and mask not in given:
@@ -65,7 +61,7 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
     return value.detach().cpu().numpy() != 0
 
 
-def _if_mask(value: Any, n_samples: int | None, name: str) -> torch.Tensor | None:
+def _if_mask(value: Any, n_samples: int | None) -> torch.Tensor | None:
     """Return a tensor if it tells padding; a mask of pairs of positions does not."""
     if not isinstance(value, torch.Tensor) or value.ndim != 2:
         return None
@@ -73,11 +69,5 @@ def _if_mask(value: Any, n_samples: int | None, name: str) -> torch.Tensor | Non
     ones, zeros = tensor == 1, tensor == 0
     if tensor.is_floating_point() and not ((zeros | ones).all() and ones.any(dim=1).all()):
         return None  # Added to scores, where 0 stands for a real position.
-    if len(tensor) == n_samples:
-        return tensor
-    if tensor.shape[0] == tensor.shape[1]:
-        return None
-    raise Unobservable(
-        f"{name} is for {len(tensor)} samples, and the batch has {n_samples}: give layout='tnc' if "
-        "samples run along the second axis of the inputs, or mask=None to take every position"
-    )
+    is_of_pairs = tensor.shape[0] == tensor.shape[1] != n_samples
+    return None if is_of_pairs else tensor

@@ -111,8 +111,9 @@ def output_tensor(output: Any) -> torch.Tensor | PackedSequence:
 
 
 def _is_points(value: Any) -> TypeGuard[torch.Tensor]:
-    is_tensor = isinstance(value, torch.Tensor) and value.layout == torch.strided
-    return is_tensor and value.is_floating_point() and value.ndim > 0
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not value.ndim:
+        return False
+    return value.layout == torch.strided or value.is_nested
 
 
 def _leaves(tree: Any) -> Iterator[Any]:

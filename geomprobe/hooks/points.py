@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ POOLS = ("auto", "flatten", "mean", "positions", "tokens", "last", "cls")
 #: Order of samples (n), positions (t) and channels (c) in tensors of three axes.
 LAYOUTS = ("ntc", "tnc", "nct")
 
-_CHANNELS_SECOND = ("Conv", "BatchNorm", "InstanceNorm", "GroupNorm", "Pool")
+_CHANNELS_SECOND = re.compile("(Lazy)?(Conv|BatchNorm|InstanceNorm|GroupNorm|.*Pool[123]d)")
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
 
 
@@ -158,7 +159,14 @@ def _padded(ragged: torch.Tensor | PackedSequence) -> tuple[torch.Tensor, Array]
 
 def _sequence(values: torch.Tensor, pool: str, real: Array | None) -> Rows:
     n, positions, width = values.shape
-    if real is not None and real.shape != (n, positions):
+    if real is not None and real.shape == (positions, n) and n != positions:
+        raise Unobservable(
+            f"its first axes are {n} and {positions}, and those of the padding mask the other way "
+            "round: give layout='tnc' if samples run along the second axis, or mask=None"
+        )
+    if real is not None and len(real) != n:
+        real = None  # A mask of something else, such as the text beside these images.
+    if real is not None and real.shape[1] != positions:
         raise Unobservable(
             f"it has {positions} positions where the padding mask has {real.shape[1]}; give a mask "
             "that fits, or mask=None to take every position"
@@ -198,7 +206,7 @@ def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> 
 
 
 def _layout(module: nn.Module, layout: str) -> str:
-    if any(kind.__name__.startswith(_CHANNELS_SECOND) for kind in type(module).__mro__):
+    if any(_CHANNELS_SECOND.match(kind.__name__) for kind in type(module).__mro__):
         return "nct"
     if layout == "nct" and isinstance(module, _CHANNELS_LAST):
         return "ntc"

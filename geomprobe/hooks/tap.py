@@ -161,11 +161,12 @@ class Tap:
         if _in_backward() or _in_functorch() or visits(self._model) != self._visits:
             return
         self._calls.clear()
-        phase = self._phase or ("train" if self._model.training else "eval")
-        size = leading_size((args, kwargs), self._batch_axis)
         self._inputs = args, kwargs
-        self._batch = Batch(size, self.samples_seen, phase, self._given)
-        self.passes += 1
+        phase = self._phase or ("train" if self._model.training else "eval")
+        with self._surviving("reading the inputs of the model"):
+            size = leading_size((args, kwargs), self._batch_axis)
+            self._batch = Batch(size, self.samples_seen, phase, self._given)
+            self.passes += 1
 
     def _given(self) -> dict[str, Any]:
         return {} if self._inputs is None else arguments(self._model, *self._inputs)
@@ -187,19 +188,22 @@ class Tap:
         started = time.perf_counter()
         call = self._calls[site]
         self._calls[site] += 1
-        try:
+        with self._surviving(f"observing layer {key_of(site, call)!r}"):
             self._listen(site, call, module, value, self._batch)
             self.seconds += time.perf_counter() - started
+
+    @contextmanager
+    def _surviving(self, what: str) -> Iterator[None]:
+        """Detach at an exception, and let the forward pass go on."""
+        try:
+            yield
         except Exception as error:
             self.detach()
             if self._strict:
                 raise
-            self.failure = f"observing layer {key_of(site, call)!r} failed"
-            warnings.warn(
-                f"{self.failure} and the probe is detached: {type(error).__name__}: {error}",
-                DetachedProbeWarning,
-                stacklevel=2,
-            )
+            self.failure = f"{what} failed: {type(error).__name__}: {error}"
+            message = f"the probe is detached, since {self.failure}"
+            warnings.warn(message, DetachedProbeWarning, stacklevel=4)
 
 
 def _take_off(handles: list[RemovableHandle], is_compiled: bool) -> None:

@@ -22,8 +22,8 @@ from geomprobe.storage import Array
 
 SAMPLERS = ("uniform", "stratified", "farthest")
 
-#: Of the projection of wide rows. With one, two rows that differ in two entries would fall together
-#: in one case of max_width; with two the length is only wrong then, and more would cost more.
+#: Of the projection of wide rows. With one, rows that differ in two entries would coincide with
+#: probability 1/max_width; with two, only their distance is off then. More would cost more.
 _NONZEROS = 2
 #: Farthest points are chosen among so many times as many, drawn uniformly from the stream.
 _CANDIDATES = 8

@@ -35,8 +35,8 @@ class SparseProjection:
 
     Notes
     -----
-    The squared length of an image is unbiased, E|Sx|^2 = |x|^2, with variance at most
-    (2/k)|x|^4, as that of a dense Gaussian map. For n points and k of the order of log(n)/eps^2
+    The squared length of an image is unbiased, ``E|Sx|^2 = |x|^2``, with variance at most
+    ``(2/k)|x|^4``, as that of a dense Gaussian map. For n points and k of the order of log(n)/eps^2
     all pairwise distances are kept within a factor 1 +- eps with high probability; see
     :meth:`distortion`.
 
@@ -44,9 +44,9 @@ class SparseProjection:
     each run of 64 coordinates is added, with a random sign, to one of R rows of 64 cells. A
     coordinate then has the outputs of its cell, the matrix is as sparse as before, and what
     must be remembered of it is 8 bytes a run instead of 8 bytes a nonzero. The variance grows to
-    at most (2/k + 2/R + 4/(kR))|x|^4, and to that only for vectors that repeat one pattern in every
-    run. Two coordinates at the same place of their runs share a cell, and so all their outputs,
-    with probability 1/R.
+    at most ``(2/k + 2/R + 4/(kR))|x|^4``, and to that only for vectors that repeat one pattern in
+    every run. Two coordinates at the same place of their runs share a cell, and so all their
+    outputs, with probability 1/R.
 
     Time is O(nonzeros min(dim, C) + dim) a row. Memory is 8 nonzeros min(dim, C) bytes, and dim/8
     more where rows are folded; as much again on every other device that rows come from. Working

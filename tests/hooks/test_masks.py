@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from geomprobe.hooks import Unobservable
 from geomprobe.hooks.masks import padding_mask
 
 REAL = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -35,11 +34,6 @@ def test_conventions_of_libraries_are_known(given):
 )
 def test_what_is_no_padding_mask_is_not_taken_for_one(given):
     assert padding_mask("auto", given, 2) is None
-
-
-def test_a_mask_for_another_number_of_samples_is_not_passed_over():
-    with pytest.raises(Unobservable, match=r"for 2 samples, and the batch has 3.*layout='tnc'"):
-        padding_mask("auto", {"x": REAL.T, "attention_mask": REAL}, 3)
 
 
 def test_a_mask_can_be_named_computed_or_switched_off():

@@ -48,6 +48,14 @@ def test_pools_of_a_sequence():
     assert torch.equal(points(TOKENS, norm, "last"), TOKENS[:, -1])
 
 
+@pytest.mark.parametrize(
+    "module",
+    [nn.AvgPool1d(2), nn.AdaptiveMaxPool1d(2), nn.BatchNorm1d(3), nn.ConvTranspose1d(1, 3, 1)],
+)
+def test_one_dimensional_pools_and_norms_have_channels_second(module):
+    assert torch.equal(points(TOKENS, module, "mean"), TOKENS.mean(dim=2))
+
+
 def test_one_dimensional_convolutions_have_channels_second():
     assert torch.equal(points(TOKENS, nn.Conv1d(3, 3, 1), "mean"), TOKENS.mean(dim=2))
     assert torch.equal(points(TOKENS, nn.ReLU(), "mean", layout="nct"), TOKENS.mean(dim=2))
@@ -77,6 +85,17 @@ def test_padding_never_enters_a_point():
         points(poisoned, norm, "flatten", real=REAL)
     with pytest.raises(Unobservable, match="3 positions where the padding mask has 2"):
         points(poisoned, norm, "mean", real=REAL[:, :2])
+
+
+def test_a_mask_the_other_way_round_is_not_passed_over():
+    with pytest.raises(Unobservable, match="layout='tnc'"):
+        points(TOKENS, nn.LayerNorm(4), "mean", real=REAL.T)
+
+
+def test_a_mask_of_other_samples_is_not_for_these():
+    # As that of the texts for the images of a model of both.
+    real = np.array([[True, False, False]] * 5)
+    assert torch.equal(points(TOKENS, nn.LayerNorm(4), "mean", real=real), TOKENS.mean(dim=1))
 
 
 def test_a_sample_that_is_all_padding_gives_no_point():
