@@ -189,7 +189,8 @@ def padded_pass(kind, **options):
         if "batch second" in kind:
             x, options = x.transpose(0, 1), {"layout": "tnc", **options}
     model.eval()
-    with torch.no_grad(), gp.Probe(model, layers="layer", pool="tokens", **options) as probe:
+    options = {"layers": "layer", "pool": "tokens", **options}
+    with torch.no_grad(), gp.Probe(model, **options) as probe:
         output = model(x, **given)
     return model, probe, output
 
@@ -220,10 +221,10 @@ def test_trap_26_padding_enters_the_cloud(kind):
 def test_padding_masks_that_do_not_fit_the_batch_are_not_passed_over():
     # The samples run along the second axis, and the probe was not told.
     reason = "those of the padding mask the other way round: give layout='tnc'"
-    with pytest.warns(SkippedLayerWarning, match=f"{reason}|4 rows for 5 samples"):
-        _, probe, _ = padded_pass("src_key_padding_mask, batch second", layout="ntc")
+    options = {"layout": "ntc", "layers": "layer.linear1"}
+    with pytest.warns(SkippedLayerWarning, match=reason):
+        _, probe, _ = padded_pass("src_key_padding_mask, batch second", **options)
     assert not probe.clouds
-    assert any(reason in row["reason"] for row in probe.manifest)
 
 
 def test_clouds_of_nested_tensors_are_those_of_padded_ones():
