@@ -200,6 +200,7 @@ class LayerSamples:
                 f"its width changed from {sample.width} to {rows.width} between batches; "
                 "pool='mean' or 'positions' gives rows of one width"
             )
+        sample.facts["masked"] |= rows.masked
         offered = self._offered(sample, rows, ids, labels)
         reservoir = sample.reservoir
         # Layers that have seen the same stream so far share their choice, and choose alike.
@@ -256,8 +257,11 @@ class LayerSamples:
             )
         for phase, layer, width, facts, tensors in state["layers"]:
             samples = self._samples.setdefault(phase, {})
-            sample = samples.setdefault(layer, self._new(width, facts))
-            if (sample.width, sample.facts) != (width, facts):
+            if layer not in samples:
+                samples[layer] = self._new(width, facts)
+            sample = samples[layer]
+            sample.facts["masked"] |= facts["masked"]
+            if (sample.width, sample.facts) != (width, {**facts, "masked": sample.facts["masked"]}):
                 raise ValueError(
                     f"layer {layer!r} has rows of width {width} and {facts} here, of width "
                     f"{sample.width} and {sample.facts} there"

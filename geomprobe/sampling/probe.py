@@ -269,8 +269,11 @@ class Probe:
         Raises
         ------
         ValueError
-            It is the state of a probe that samples otherwise.
+            It is the state of a probe that samples otherwise, or other layers.
         """
+        kept = {site_of(layer) for _, layer, *_ in state["samples"]["layers"]}
+        if unknown := sorted(kept - set(self.selection.selected)):
+            raise ValueError(f"the state holds clouds of {unknown}, which this probe does not see")
         fresh = LayerSamples(self._sampling)
         fresh.merge(state["samples"])
         self._samples = fresh

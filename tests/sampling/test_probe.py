@@ -220,7 +220,9 @@ def test_a_resumed_probe_goes_on_as_if_never_interrupted(tmp_path):
     assert dict(resumed.clouds) == dict(whole.clouds)
     assert resumed.manifest == whole.manifest
     with pytest.raises(ValueError, match="cannot merge what was sampled with"):
-        gp.Probe(model, layers="2", points=5).load_state_dict(first.state_dict())
+        gp.Probe(model, layers=["0", "2"], points=5).load_state_dict(first.state_dict())
+    with pytest.raises(ValueError, match=r"clouds of \['0'\], which this probe does not see"):
+        gp.Probe(model, **{**options, "layers": "2"}).load_state_dict(first.state_dict())
 
 
 def test_a_probe_that_saw_no_pass_of_its_model_says_so():
