@@ -22,8 +22,18 @@ def available_bytes() -> int | None:
         return None
 
 
-def require_memory(needed: int, what: str, remedy: str, *, share: float = 0.5) -> None:
-    """Raise where a computation would take over a share of the available memory.
+def allowed_bytes(limit: int | None = None, *, share: float = 0.5) -> int | None:
+    """Return how much a computation may take: the limit, or else a share of what is available."""
+    if limit is not None:
+        return limit
+    available = available_bytes()
+    return None if available is None else int(share * available)
+
+
+def require_memory(
+    needed: int, what: str, remedy: str, *, share: float = 0.5, limit: int | None = None
+) -> None:
+    """Raise where a computation would take over a share of the available memory, or a limit.
 
     Parameters
     ----------
@@ -35,15 +45,18 @@ def require_memory(needed: int, what: str, remedy: str, *, share: float = 0.5) -
         What the caller can do instead, for the message.
     share : float
         Largest fraction of the available memory to take.
+    limit : int, optional
+        Bytes to take at most, in place of that share.
 
     Raises
     ------
     MemoryEstimateError
         With the estimate, what is available, and the remedy.
     """
-    available = available_bytes()
-    if available is not None and needed > share * available:
+    allowed = allowed_bytes(limit, share=share)
+    if allowed is not None and needed > allowed:
+        whose = "the limit" if limit is not None else f"{share:.0%} of what is available"
         raise MemoryEstimateError(
-            f"{what} needs about {needed / 2**30:.2f} GiB, and {available / 2**30:.2f} GiB are "
-            f"available (geomprobe takes at most {share:.0%} of it). {remedy}"
+            f"{what} needs about {needed / 2**30:.2f} GiB, which is more than {whose}, "
+            f"{allowed / 2**30:.2f} GiB. {remedy}"
         )

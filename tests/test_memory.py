@@ -39,9 +39,11 @@ def test_what_fits_passes_and_what_does_not_is_refused_with_numbers_and_remedy(m
     with pytest.raises(MemoryEstimateError) as refusal:
         require_memory(2 * GIB + 1, "a distance matrix", "Take fewer points.")
     assert str(refusal.value) == (
-        "a distance matrix needs about 2.00 GiB, and 4.00 GiB are available "
-        "(geomprobe takes at most 50% of it). Take fewer points."
+        "a distance matrix needs about 2.00 GiB, which is more than 50% of what is available, "
+        "2.00 GiB. Take fewer points."
     )
+    with pytest.raises(MemoryEstimateError, match=r"more than the limit, 1\.00 GiB"):
+        require_memory(GIB + 1, "a distance matrix", "take fewer points", limit=GIB)
     require_memory(4 * GIB, "a distance matrix", "take fewer points", share=1)
 
 

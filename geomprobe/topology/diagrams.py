@@ -52,6 +52,14 @@ class Diagrams(ByValue):
         Largest edge of the complex.
     n_points : int
         Number of points.
+    error_bound : float
+        Largest bottleneck distance to the diagrams of all points; 0 for exact diagrams.
+    critical_edges : tuple of int arrays of shape (n, 4), optional
+        The pairs of points whose distances are the birth and the death of each bar; -1 where there
+        is none: at births in H0, and at deaths that never come.
+    cocycles : tuple of tuples of int arrays of shape (m, k + 2), optional
+        A representative cocycle of each bar in dimension k: the vertices of its simplices, and
+        their coefficients. Empty for H0.
     """
 
     dgms: tuple[Array, ...]
@@ -60,6 +68,9 @@ class Diagrams(ByValue):
     coeff: int = 2
     threshold: float = np.inf
     n_points: int | None = None
+    error_bound: float = 0.0
+    critical_edges: tuple[Array, ...] | None = None
+    cocycles: tuple[tuple[Array, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         dgms = tuple(as_bars(dgm) for dgm in self.dgms)

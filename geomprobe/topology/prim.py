@@ -8,7 +8,7 @@ from numba import njit
 from geomprobe.storage import Array
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def prim_of_points(points: Array) -> Array:
     """Return the edges, (n - 1, 2), of a Euclidean minimum spanning tree of (n, d) points."""
     n, d = points.shape
@@ -37,7 +37,7 @@ def prim_of_points(points: Array) -> Array:
     return edges
 
 
-@njit(cache=True)  # type: ignore[misc]
+@njit(cache=True)
 def prim_of_distances(distances: Array) -> Array:
     """Return the edges of a minimum spanning forest of a dense (n, n) matrix of distances.
 

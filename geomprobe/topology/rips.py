@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
-from math import comb
+import os
 from typing import Any
 
 import numpy as np
 
-from geomprobe.memory import require_memory
+from geomprobe.isolation import run_isolated
+from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
+from geomprobe.topology import engines
 from geomprobe.topology.diagrams import Diagrams
+from geomprobe.topology.dispatch import BYTES_A_DISTANCE, Size, at_most_seconds, choose
+from geomprobe.topology.engines import ENGINES, Engine
+from geomprobe.topology.filtration import Edges
+from geomprobe.topology.graphs import as_graph, as_points, distance_matrix, extent, length_at
+from geomprobe.topology.mst import SpanningTree, euclidean_mst, minimum_spanning_tree
 
-# What ripser can represent: a coefficient has 8 signed bits, the number of a simplex 55. Beyond
-# either it ends the process, so that nothing may reach it unchecked.
-_LARGEST_COEFF = 127
-_LARGEST_INDEX = 2**55 - 1
-_LARGEST_DIM = 28  # H29 takes 60 points, and those have C(60, 30) > 2^55 simplices
+#: H29 takes 60 points, and those have more simplices than 55 bits can number.
+_LARGEST_DIM = 28
 
-# Bytes at the peak, measured over circles, polygons, tori, spheres, grids, clusters, walks and
-# Gaussians of 60 to 5,000 points: the largest found, rounded up.
-_BYTES_A_DISTANCE = 32
-_BYTES_AN_EDGE_IN_H0 = 80
-_BYTES_AN_EDGE = 1200  # of which most is fill-in: a polygon's; 100 to 200 without a large loop
-_BYTES_A_SIMPLEX = 160
+# Runs that are expected to take longer go to a process of their own.
+_PATIENCE = 2.0
+
+_NO_COCYCLE = np.empty((0, 0), np.int64)
 
 
 def rips_persistence(
@@ -33,13 +34,20 @@ def rips_persistence(
     metric: str = "euclidean",
     threshold: float | None = None,
     coeff: int = 2,
+    engine: str = "auto",
+    n_jobs: int | None = None,
+    return_edges: bool = False,
+    return_cocycles: bool = False,
+    time_limit: float | None = None,
+    memory_limit: int | None = None,
 ) -> Diagrams:
     """Compute the Vietoris-Rips persistence diagrams of a point cloud.
 
     Parameters
     ----------
-    X : array of shape (n, d), or (n, n) with ``metric="precomputed"``
-        Points, or their distances. Duplicates are legal.
+    X : array of shape (n, d), or (n, n) array or sparse matrix with ``metric="precomputed"``
+        Points, or their distances; of a sparse matrix, what is not stored is no edge, and neither
+        is an infinite distance. Duplicates are legal.
     max_dim : int
         Largest homology dimension, at most 28.
     metric : str
@@ -48,146 +56,221 @@ def rips_persistence(
         Largest edge to consider. Edges above the enclosing radius never matter, since nothing is
         born or dies there; ``None`` considers all that do.
     coeff : int
-        Prime number of elements of the coefficient field, at most 127.
+        Prime number of elements of the coefficient field.
+    engine : str
+        ``"auto"``: the one that is expected to be fastest among those that are installed, can take
+        the problem, and fit in memory. Or ``"ripser"``, ``"giotto-ph"``, ``"gudhi"``,
+        ``"redzed-tda"``, ``"tda"``. H0 alone is read off a minimum spanning tree.
+    n_jobs : int, optional
+        Threads, for engines that have any; ``None``: all cores.
+    return_edges : bool
+        Also return the critical edges, those at which each bar is born and dies.
+    return_cocycles : bool
+        Also return a representative cocycle of each bar. By ripser.
+    time_limit : float, optional
+        Seconds after which the engine is stopped.
+    memory_limit : int, optional
+        Bytes that the run may take; by default half of what is available.
 
     Returns
     -------
     Diagrams
-        Dimensions 0 to ``max_dim``, with an infinite bar of H0 for each component.
+        Dimensions 0 to ``max_dim``, with an infinite bar of H0 for each component. Bars of length
+        zero are left out.
 
     Raises
     ------
     ValueError
-        Fewer than two points, numbers that are not real, NaN or infinite rows, distances that are
-        none, ``coeff`` not prime, a dimension or field that ripser cannot represent.
+        Fewer than two points, all points equal, numbers that are not real, NaN or infinite
+        points, distances that are none, ``coeff`` not prime; no installed engine can take it.
     MemoryEstimateError
-        The estimate below exceeds half of the available memory.
+        The run is expected to exceed the memory limit; the message says what would fit.
+    MemoryError
+        It did exceed the limit.
+    TimeoutError
+        The time limit has passed.
 
     Notes
     -----
-    Computed by ripser, in float32. Distances are taken from differences in float64, so that nearly
-    equal points far from the origin keep their distances, and are brought to the order of 1 by a
-    power of two, so that no scale overflows or underflows. Time and memory grow with the number of
-    simplices: at most C(n, max_dim + 2) are visited.
+    Distances are taken in float64, from differences where points nearly coincide. Engines round
+    them to float32, a relative error of 6e-8, and all give the same diagrams. With ``return_edges``
+    or ``return_cocycles`` births and deaths are exact: the engine is shown the order of the edges
+    in place of their lengths, of which homology depends on nothing else.
 
-    Memory is estimated as 32 bytes a distance, n^2 of them, and 1,200 bytes an edge of the complex
-    (80 where ``max_dim`` is 0), and 160 bytes a simplex of each dimension from 2 to ``max_dim``.
-    Edges are counted; simplices of dimension k are at most the sum of C(degree, k) / (k + 1) over
-    the points, since each has k neighbours at each of its k + 1 points. This is an upper estimate,
-    which held for every cloud that it was measured on, and not a bound: the reduced matrix has none
-    that is of use. Clouds without one large loop take about a sixth of it in H1, and a third to all
-    of it in H0 and H2.
+    A run that is expected to take over two seconds, or that has a limit, goes to a process of its
+    own, so that Ctrl-C and the limits stop it at once; no engine stops by itself. Time and memory
+    are expected from the number of points, edges and triangles within the enclosing radius, as
+    measured on circles, tori, spheres, clusters, walks and activations. These are upper estimates,
+    not bounds: reduced matrices have none that is of use.
 
     Homology in dimension k takes at least 2k + 2 points (Meshulam 2003), hence the largest
-    ``max_dim``: ripser cannot number the simplices of 60 points.
+    ``max_dim``: beyond, simplices cannot be numbered.
 
     References
     ----------
     Bauer, U. (2021). Ripser: efficient computation of Vietoris-Rips persistence barcodes. Journal
-    of Applied and Computational Topology 5. Tralie, C., Saul, N. and Bar-On, R. (2018). Ripser.py.
-    Journal of Open Source Software 3(29). Meshulam, R. (2003). Domination numbers and homology.
-    Journal of Combinatorial Theory A 102(2).
+    of Applied and Computational Topology 5. Pérez, J. B., Hauke, S., Lupo, U., Caorsi, M. and
+    Dassatti, A. (2021). giotto-ph. arXiv 2107.05412. RedZeD: arXiv 2606.06310. Meshulam, R. (2003).
+    Domination numbers and homology. Journal of Combinatorial Theory A 102(2).
     """
-    points = _checked(X, max_dim, metric, threshold, coeff)
-    n = len(points)
-    what = f"Rips persistence of {n} points up to dimension {max_dim}"
-    require_memory(_BYTES_A_DISTANCE * n * n, what, "Use fewer points.")
-    distances = points if metric == "precomputed" else _distances(points, metric)
-    enclosing = float(distances.max(axis=1).min())
-    limit = enclosing if threshold is None else min(float(threshold), enclosing)
-    degrees = (distances <= limit).sum(axis=1) - 1
-    remedy = "Use fewer points, a smaller threshold, or a smaller max_dim."
-    require_memory(_memory(degrees.tolist(), max_dim), what, remedy)
-    scale = 2.0 ** np.frexp(limit)[1]
-    distances = distances / scale
+    _check_parameters(max_dim, threshold, coeff, engine)
+    graph = as_graph(X) if metric == "precomputed" else as_points(X)
+    facts = {"metric": metric, "coeff": int(coeff), "n_points": graph.shape[0]}
+    if max_dim == 0 and engine == "auto" and not return_cocycles:
+        if metric == "euclidean":
+            tree = euclidean_mst(graph, n_jobs=n_jobs)
+        else:
+            tree = _spanning_forest(_measured(graph, metric, memory_limit))
+        return _components(tree, threshold, return_edges, facts)
 
-    from ripser import ripser
-
-    with warnings.catch_warnings():
-        # It advises to transpose where there are more coordinates than points.
-        warnings.simplefilter("ignore", UserWarning)
-        # A little above the limit, since ripser rounds distances to float32.
-        found = ripser(
-            distances,
-            maxdim=max_dim,
-            thresh=np.nextafter(np.float32(limit / scale), np.float32(np.inf)),
-            coeff=coeff,
-            distance_matrix=True,
-        )
-    dgms = tuple(scale * np.asarray(dgm, dtype=np.float64) for dgm in found["dgms"])
-    return Diagrams(dgms, "ripser", metric, int(coeff), limit, n)
-
-
-def _memory(degrees: list[int], max_dim: int) -> int:
-    """Estimate the peak in bytes from the number of neighbours of each point."""
-    edges, *higher = (
-        sum(comb(degree, dim) for degree in degrees) // (dim + 1)
-        for dim in range(1, max(max_dim, 1) + 1)
+    graph = _measured(graph, metric, memory_limit)
+    limit, degrees, spread = extent(graph, threshold)
+    size = Size.of_degrees(degrees, int(max_dim), spread)
+    chosen = choose(
+        size,
+        engine,
+        coeff=int(coeff),
+        sparse=not isinstance(graph, np.ndarray),
+        cocycles=return_cocycles,
+        edges=return_edges,
+        memory_limit=memory_limit,
+        length_at=lambda share: length_at(graph, limit, share),
     )
-    an_edge = _BYTES_AN_EDGE if max_dim else _BYTES_AN_EDGE_IN_H0
-    return _BYTES_A_DISTANCE * len(degrees) ** 2 + an_edge * edges + _BYTES_A_SIMPLEX * sum(higher)
-
-
-def _distances(points: Array, metric: str) -> Array:
-    from scipy.spatial.distance import pdist, squareform
-
-    pairs = pdist(points, metric)
-    unusable = int((~np.isfinite(pairs)).sum())
-    if unusable:
-        raise ValueError(
-            f"metric {metric!r} gives {unusable} of {len(pairs)} pairs of points no finite "
-            "distance; rescale the points, or leave out those where it is undefined (for 'cosine' "
-            "zero, for 'correlation' constant)"
+    edges = Edges.of(graph, limit) if return_edges or return_cocycles else None
+    arrays, top, unit = _shown(graph, limit, edges, chosen)
+    parameters = {
+        "engine": chosen.name,
+        "n_points": graph.shape[0],
+        "max_dim": int(max_dim),
+        "limit": top,
+        "coeff": int(coeff),
+        "cocycles": return_cocycles,
+        "n_jobs": n_jobs or os.cpu_count() or 1,
+    }
+    limited = time_limit is not None or memory_limit is not None
+    if limited or at_most_seconds(chosen, size) > _PATIENCE:
+        found = run_isolated(
+            engines.__file__,
+            "compute",
+            arrays,
+            parameters,
+            time_limit=time_limit,
+            memory_limit=allowed_bytes(memory_limit),
         )
-    matrix: Array = squareform(pairs)
-    return matrix
+    else:
+        found = engines.compute(arrays, parameters)
+
+    dgms, critical, cocycles = [], [], []
+    for dim in range(max_dim + 1):
+        dgm = found[f"dgm_{dim}"]
+        kept = np.arange(len(dgm))
+        if edges is None:
+            dgm = unit * dgm
+        else:
+            dgm, ends, kept = edges.bars(dgm)
+            critical.append(ends)
+        dgms.append(dgm)
+        cocycles.append(tuple(found.get(f"cocycle_{dim}_{bar}", _NO_COCYCLE) for bar in kept))
+    return Diagrams(
+        tuple(dgms),
+        chosen.name,
+        threshold=limit,
+        critical_edges=tuple(critical) if return_edges else None,
+        cocycles=tuple(cocycles) if return_cocycles else None,
+        **facts,
+    )
 
 
-def _checked(X: Any, max_dim: int, metric: str, threshold: float | None, coeff: int) -> Array:
+def _check_parameters(max_dim: int, threshold: float | None, coeff: int, engine: str) -> None:
     if not isinstance(max_dim, int | np.integer) or not 0 <= max_dim <= _LARGEST_DIM:
         raise ValueError(
             f"max_dim must be a whole number from 0 to {_LARGEST_DIM}, got {max_dim!r}"
         )
-    if not isinstance(coeff, int | np.integer) or coeff > _LARGEST_COEFF or not _is_prime(coeff):
-        raise ValueError(f"coeff must be a prime number of at most {_LARGEST_COEFF}, got {coeff!r}")
+    if not isinstance(coeff, int | np.integer) or not _is_prime(coeff):
+        raise ValueError(f"coeff must be a prime number, got {coeff!r}")
     if threshold is not None and not threshold > 0:
         raise ValueError(f"threshold must be positive or None, got {threshold}")
-    given = np.asarray(X)
-    if given.ndim != 2 or len(given) < 2 or given.dtype.kind not in "fiub":
-        raise ValueError(
-            "X must be a real array of shape (n, d) with n of at least 2, "
-            f"got shape {given.shape} and dtype {given.dtype}"
-        )
-    points = given.astype(np.float64, copy=False)
-    n = len(points)
-    if comb(n, min(n // 2, max_dim + 2)) > _LARGEST_INDEX:
-        raise ValueError(
-            f"{n} points have too many simplices up to dimension {max_dim + 1} for ripser to "
-            "number, with or without a threshold; use fewer points or a smaller max_dim"
-        )
-    unusable = int((~np.isfinite(points)).any(axis=1).sum())
-    if unusable:
-        raise ValueError(f"{unusable} of {n} rows hold NaN or infinity; leave them out first")
-    if metric == "precomputed":
-        _require_distances(points)
-    return points
-
-
-def _require_distances(matrix: Array) -> None:
-    n, m = matrix.shape
-    if n != m:
-        raise ValueError(f"precomputed distances must be a square matrix, got shape {(n, m)}")
-    if (matrix < 0).any():
-        raise ValueError(f"distances cannot be negative, and the smallest is {matrix.min():g}")
-    if np.diag(matrix).any():
-        raise ValueError("the distance of a point from itself must be 0: the diagonal is not")
-    if not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0):
-        i, j = np.unravel_index(np.abs(matrix - matrix.T).argmax(), matrix.shape)
-        raise ValueError(
-            f"distances must be symmetric, and entry ({i}, {j}) is {matrix[i, j]:g} while "
-            f"({j}, {i}) is {matrix[j, i]:g}"
-        )
+    if engine != "auto" and engine not in ENGINES:
+        raise ValueError(f"engine must be 'auto' or one of {list(ENGINES)}, got {engine!r}")
 
 
 def _is_prime(number: int) -> bool:
     return number >= 2 and all(number % k for k in range(2, int(number**0.5) + 1))
+
+
+def _measured(graph: Any, metric: str, memory_limit: int | None) -> Any:
+    """Return distances: those that were given, or those of points."""
+    if metric == "precomputed":
+        return graph
+    what = f"The distances of {len(graph)} points"
+    require_memory(
+        BYTES_A_DISTANCE * len(graph) ** 2, what, "Use fewer points.", limit=memory_limit
+    )
+    return distance_matrix(graph, metric)
+
+
+def _spanning_forest(graph: Any) -> SpanningTree:
+    if isinstance(graph, np.ndarray):
+        return minimum_spanning_tree(graph)
+    from scipy.sparse import csgraph, csr_matrix
+
+    # Of ranks, since scipy takes a length of zero for a missing edge.
+    edges = Edges.of(graph, np.inf)
+    ranks = np.arange(1.0, len(edges) + 1)
+    weights: Any = csr_matrix((ranks, tuple(edges.ends.T)), shape=graph.shape)
+    kept = np.sort(csgraph.minimum_spanning_tree(weights).data).astype(np.int64) - 1
+    return SpanningTree(edges.ends[kept], edges.lengths[kept], edges.n_points, "scipy")
+
+
+def _components(
+    tree: SpanningTree, threshold: float | None, return_edges: bool, facts: dict[str, Any]
+) -> Diagrams:
+    """Return H0 from a minimum spanning tree, cut at the threshold."""
+    limit = np.inf if threshold is None else float(threshold)
+    died = (tree.lengths > 0) & (tree.lengths <= limit)
+    n_components = tree.n_points - int((tree.lengths <= limit).sum())
+    deaths = np.concatenate([tree.lengths[died], np.full(n_components, np.inf)])
+    dgm = np.stack([np.zeros(len(deaths)), deaths], axis=1)
+    critical = np.full((len(dgm), 4), -1)
+    critical[: int(died.sum()), 2:] = np.sort(tree.edges[died], axis=1)
+    return Diagrams(
+        (dgm,),
+        f"spanning tree by {tree.engine}",
+        threshold=limit,
+        critical_edges=(critical,) if return_edges else None,
+        **facts,
+    )
+
+
+def _shown(
+    graph: Any, limit: float, edges: Edges | None, engine: Engine
+) -> tuple[dict[str, Array], float, float]:
+    """Return what an engine is shown, the limit in its unit, and the unit."""
+    dense = isinstance(graph, np.ndarray)
+    if edges is not None:
+        if dense:
+            return {"matrix": edges.rank_matrix(engine.dtype)}, edges.limit, 1.0
+        ranks: Array = np.arange(1, len(edges) + 1, dtype=engine.dtype)
+        return _sparse(edges.ends[:, 0], edges.ends[:, 1], ranks), edges.limit, 1.0
+    # A power of two, so that no scale overflows or underflows in float32.
+    exponent = int(np.frexp(limit)[1])
+    unit = 2.0**exponent if abs(exponent) > 32 else 1.0
+    # A little above the limit, since engines round distances to float32.
+    top = float(np.nextafter(np.float32(limit / unit), np.float32(np.inf)))
+    if not dense:
+        kept = graph.data <= limit
+        lengths = (graph.data[kept] / unit).astype(engine.dtype)
+        return _sparse(graph.row[kept], graph.col[kept], lengths), top, unit
+    if not np.isfinite(graph.max()):
+        # What is infinite is as good as what is beyond the limit.
+        graph = np.minimum(graph, 2 * limit)
+    matrix = graph if unit == 1 else graph / unit
+    return {"matrix": matrix.astype(engine.dtype, copy=False)}, top, unit
+
+
+def _sparse(rows: Array, columns: Array, lengths: Array) -> dict[str, Array]:
+    return {
+        "rows": rows.astype(np.int32),
+        "columns": columns.astype(np.int32),
+        "lengths": lengths,
+    }

@@ -115,7 +115,7 @@ class PersistentHomology:
         numbers = self._numbers(diagrams)
         names = self._names()
         errors = delete_half_stderr(
-            lambda rows: self._numbers(self._diagrams(points[rows])),
+            lambda rows: self._numbers_of(points[rows]),
             len(points),
             replicates=self.replicates,
             seed=seed,
@@ -140,6 +140,12 @@ class PersistentHomology:
 
     def _diagrams(self, points: Array) -> Diagrams:
         return rips_persistence(points, self.max_dim, metric=self.metric)
+
+    def _numbers_of(self, points: Array) -> Array:
+        """Return the numbers of some of the points; NaN where these are all one."""
+        if (points == points[0]).all():
+            return np.full(len(self._names()), np.nan)
+        return self._numbers(self._diagrams(points))
 
     def _names(self) -> list[str]:
         stats = ("total_persistence", "entropy", "longest_bar", "death_birth_ratio")

@@ -1,0 +1,178 @@
+"""What a Rips filtration is built on: a matrix of distances, or a sparse graph of edges."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from geomprobe.storage import Array
+
+
+def as_points(X: Any) -> Array:
+    """Return points as a float64 array of shape (n, d).
+
+    Raises
+    ------
+    ValueError
+        Another shape or dtype, fewer than two points, points that are not finite, all points equal.
+    """
+    given = np.asarray(X)
+    if given.ndim != 2 or len(given) < 2 or given.dtype.kind not in "fiub":
+        raise ValueError(
+            "X must be a real array of shape (n, d) with n of at least 2, "
+            f"got shape {given.shape} and dtype {given.dtype}"
+        )
+    points = given.astype(np.float64, copy=False)
+    unusable = int((~np.isfinite(points)).any(axis=1).sum())
+    if unusable:
+        raise ValueError(
+            f"{unusable} of {len(points)} rows hold NaN or infinity; leave them out first"
+        )
+    if (points == points[0]).all():
+        raise ValueError(f"all {len(points)} points are equal, and a single point has no shape")
+    return points
+
+
+def as_graph(X: Any) -> Any:
+    """Return precomputed distances as a float64 matrix, or as a sparse COO matrix with i < j.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (n, n)
+        Symmetric, of non-negative numbers, with a zero diagonal. Infinity, and what a sparse matrix
+        does not store, is no edge. A sparse matrix may hold one triangle alone.
+
+    Raises
+    ------
+    ValueError
+        It is none of that; the message says where.
+    """
+    from scipy.sparse import issparse
+
+    if issparse(X):
+        return _sparse_graph(X)
+    given = np.asarray(X)
+    if given.ndim != 2 or len(given) < 2 or given.dtype.kind not in "fiub":
+        raise ValueError(
+            "precomputed distances must be a real array of shape (n, n) with n of at least 2, "
+            f"got shape {given.shape} and dtype {given.dtype}"
+        )
+    matrix = given.astype(np.float64, copy=False)
+    _require_square(matrix.shape)
+    _require_lengths(matrix)
+    if np.diag(matrix).any():
+        raise ValueError("the distance of a point from itself must be 0: the diagonal is not")
+    same = matrix == matrix.T
+    if not same.all() and not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0):
+        i, j = np.unravel_index(np.argmin(same), matrix.shape)
+        raise ValueError(
+            f"distances must be symmetric, and entry ({i}, {j}) is {matrix[i, j]:g} while "
+            f"({j}, {i}) is {matrix[j, i]:g}"
+        )
+    if not matrix.any():
+        raise ValueError(f"all {len(matrix)} points are equal, and a single point has no shape")
+    return matrix
+
+
+def _sparse_graph(X: Any) -> Any:
+    from scipy.sparse import coo_matrix
+
+    graph = coo_matrix(X, dtype=np.float64)
+    _require_square(graph.shape)
+    _require_lengths(graph.data)
+    if graph.data[graph.row == graph.col].any():
+        raise ValueError("the distance of a point from itself must be 0: the diagonal is not")
+    kept = (graph.row != graph.col) & (graph.data < np.inf)
+    rows, columns = graph.row[kept].astype(np.int64), graph.col[kept].astype(np.int64)
+    first, second = np.minimum(rows, columns), np.maximum(rows, columns)
+    _, index, inverse = np.unique(
+        first * graph.shape[0] + second, return_index=True, return_inverse=True
+    )
+    lengths = graph.data[kept]
+    if not np.allclose(lengths, lengths[index][inverse], rtol=1e-6, atol=0):
+        raise ValueError(
+            "distances must be symmetric, and some entry (i, j) differs from (j, i) or is stored "
+            "twice with other values"
+        )
+    return coo_matrix((lengths[index], (first[index], second[index])), shape=graph.shape)
+
+
+def _require_square(shape: tuple[int, ...]) -> None:
+    if shape[0] != shape[1] or shape[0] < 2:
+        raise ValueError(
+            f"precomputed distances must be a square matrix of 2 points or more, got shape {shape}"
+        )
+
+
+def _require_lengths(values: Array) -> None:
+    if np.isnan(values).any():
+        raise ValueError(f"{int(np.isnan(values).sum())} distances are NaN")
+    if (values < 0).any():
+        raise ValueError(f"distances cannot be negative, and the smallest is {values.min():g}")
+
+
+def distance_matrix(points: Array, metric: str) -> Array:
+    """Return the distances of points, of shape (n, n), under a metric of scipy's ``pdist``.
+
+    Raises
+    ------
+    ValueError
+        The metric is undefined for some pair.
+    """
+    if metric == "euclidean":
+        from geomprobe.topology.metrics import euclidean_distances
+
+        matrix: Array = euclidean_distances(points)
+    else:
+        from scipy.spatial.distance import pdist, squareform
+
+        matrix = squareform(pdist(points, metric))
+    unusable = (matrix.size - int(np.isfinite(matrix).sum())) // 2
+    if unusable:
+        raise ValueError(
+            f"metric {metric!r} gives {unusable} of {math.comb(len(points), 2)} pairs of points no "
+            "finite distance; rescale the points, or leave out those where it is undefined (for "
+            "'cosine' zero, for 'correlation' constant)"
+        )
+    return matrix
+
+
+def extent(graph: Any, threshold: float | None) -> tuple[float, Array, float]:
+    """Return the largest edge that matters, and what the graph up to it is like.
+
+    Nothing is born or dies above the enclosing radius, the least distance that some point has from
+    all others: from there on the complex is a cone.
+
+    Returns
+    -------
+    limit : float
+    degrees : int array of shape (n,)
+        Number of neighbours of each point.
+    spread : float
+        Standard deviation of the lengths of the edges, of dense graphs at some of the points, over
+        their mean.
+    """
+    limit = np.inf if threshold is None else float(threshold)
+    if isinstance(graph, np.ndarray):
+        limit = min(limit, float(graph.max(axis=1).min()))
+        if limit == np.inf:
+            limit = float(graph[np.isfinite(graph)].max())
+        degrees = (graph <= limit).sum(axis=1) - 1
+        some = graph[:: 1 + len(graph) // 64]
+        lengths = some[some <= limit]
+    else:
+        limit = min(limit, float(graph.data.max(initial=0.0)))
+        kept = graph.data <= limit
+        ends = np.concatenate([graph.row[kept], graph.col[kept]])
+        degrees = np.bincount(ends, minlength=graph.shape[0])
+        lengths = graph.data[kept]
+    mean = float(lengths.mean()) if len(lengths) else 0.0
+    return limit, degrees, float(lengths.std()) / mean if mean else 0.0
+
+
+def length_at(graph: Any, limit: float, share: float) -> float:
+    """Return the length up to which a share of the edges within the limit lies."""
+    lengths = graph[np.triu_indices(len(graph), 1)] if isinstance(graph, np.ndarray) else graph.data
+    return float(np.quantile(lengths[lengths <= limit], share))
