@@ -47,7 +47,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(wheel):
     package = {
         path.relative_to(REPOSITORY).as_posix()
         for path in REPOSITORY.glob("geomprobe/**/*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.parent.name != "__pycache__"
     }
     in_wheel = {name for name in wheel[0] if ".dist-info/" not in name}
     assert in_wheel == package
