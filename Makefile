@@ -46,7 +46,7 @@ long: $(giotto)/.installed-test $(modern)/.installed  ## run the tests that take
 	$(giotto)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 	$(modern)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 
-bench: $(bench)/.installed  ## measure the cost of capture beside its peers (minutes; wants a quiet machine)
+bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour; wants a quiet machine)
 	$(bench)/bin/python benchmarks/capture.py
 
 clean:  ## remove all that make has made, the environments included

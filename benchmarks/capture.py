@@ -6,10 +6,8 @@ Run as a script; README.md beside it says how to read what it prints.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -33,8 +31,10 @@ from contenders import (
     installed,
 )
 from models import GPT2, ResNet18
-from rounds import attached, in_turns, ratios, summary
+from rounds import attached, in_turns, ratios
 from stream import Replay, cost_along, hook_costs, outputs_of
+from summaries import summary
+from surroundings import surroundings
 from torch import nn
 from training import PROBED, amortised
 
@@ -44,6 +44,7 @@ HERE = Path(__file__).resolve().parent
 #: Bars: a pass with a probe on eight layers, and a training observed once an epoch.
 PASS_BAR, TRAINING_BAR = 1.03, 1.005
 POINTS = Filling.points
+PACKAGES = ("captum", "nnsight", "torchlens")
 #: Those that keep the outputs themselves.
 CAPTURING = (StoringHooks, Captum, Nnsight)
 
@@ -106,7 +107,11 @@ def main() -> None:
     started = time.perf_counter()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    result: dict[str, Any] = {"schema": 1, "quick": arguments.quick, **surroundings()}
+    result: dict[str, Any] = {
+        "schema": 1,
+        "quick": arguments.quick,
+        **surroundings(PACKAGES, arguments.threads),
+    }
     cases = QUICK if arguments.quick else FULL
     measured = [(case, case.build().eval(), case.draw()) for case in cases]
     result["cases"] = {
@@ -124,32 +129,6 @@ def main() -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"\nwritten to {output.name}")
-
-
-def surroundings() -> dict[str, Any]:
-    """Return versions, and what kind of machine this is."""
-    packages = ("geomprobe", "torch", "numpy", "captum", "nnsight", "torchlens")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    return {
-        "versions": versions,
-        "machine": {
-            "system": f"{platform.system()} {platform.machine()}",
-            "cpu": cpu,
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "load_at_start": os.getloadavg()[0],
-        },
-    }
 
 
 @torch.no_grad()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import math
-import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from contenders import Plain
+from summaries import summary
 
 #: Seconds of each contender's turn, one a round.
 Times = Mapping[str, Sequence[float]]
@@ -45,27 +44,6 @@ def in_turns(contenders: Sequence[Plain], batches: Sequence[torch.Tensor], round
             if number >= 0:
                 times[contender.name].append(seconds)
     return times
-
-
-def summary(values: Sequence[float]) -> dict[str, float]:
-    """Return least, median and most, and an interval for the median.
-
-    With six values or more the interval, from ``low`` to ``high``, covers the median of their
-    distribution with a probability of at least 95 %, whatever the distribution: its ends are the
-    order statistics that a sign test does not reject (Conover 1999, section 3.2).
-    """
-    ordered = sorted(values)
-    n, rank, below = len(ordered), 0, 0.5 ** len(ordered)
-    while rank < (n - 1) // 2 and below + math.comb(n, rank + 1) * 0.5**n <= 0.025:
-        rank += 1
-        below += math.comb(n, rank) * 0.5**n
-    return {
-        "min": ordered[0],
-        "low": ordered[rank],
-        "median": statistics.median(ordered),
-        "high": ordered[-1 - rank],
-        "max": ordered[-1],
-    }
 
 
 def ratios(times: Times, name: str, to: str) -> dict[str, float]:

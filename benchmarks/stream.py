@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from contenders import NoopHooks, Plain, StoringHooks
-from rounds import attached, summary
+from rounds import attached
+from summaries import summary
 from torch import nn
 
 import geomprobe as gp

@@ -1,0 +1,185 @@
+"""Rips persistence beside the engines called by themselves: time, memory, equal diagrams.
+
+Every contender gets the same points, and takes its distances as its own documentation does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+HERE = Path(__file__).resolve().parent
+CONTENDERS = ("geomprobe", "ripser", "giotto_ph", "gudhi", "redzed_tda", "tda")
+PACKAGES = ("ripser", "giotto-ph", "gudhi", "redzed-tda", "tda")
+THREADS = 2
+
+
+def _named(dgms: Any) -> dict[str, Array]:
+    return {f"h{dim}": np.asarray(dgm, dtype=np.float64) for dim, dgm in enumerate(dgms)}
+
+
+def geomprobe(points: Array, max_dim: int) -> dict[str, Array]:
+    """Call rips_persistence with its defaults."""
+    from geomprobe.topology import rips_persistence
+
+    return _named(rips_persistence(points, max_dim))
+
+
+def ripser(points: Array, max_dim: int) -> dict[str, Array]:
+    """Call ripser.py."""
+    from ripser import ripser as compute
+
+    return _named(compute(points, maxdim=max_dim)["dgms"])
+
+
+def giotto_ph(points: Array, max_dim: int) -> dict[str, Array]:
+    """Call giotto-ph on two threads."""
+    from gph import ripser_parallel
+
+    return _named(ripser_parallel(points, maxdim=max_dim, n_threads=THREADS)["dgms"])
+
+
+def gudhi(points: Array, max_dim: int) -> dict[str, Array]:
+    """Call gudhi's RipsPersistence, which collapses edges by its own rule."""
+    from gudhi.sklearn.rips_persistence import RipsPersistence
+
+    rips = RipsPersistence(
+        homology_dimensions=list(range(max_dim + 1)),
+        input_type="point cloud",
+        homology_coeff_field=2,
+    )
+    return _named(rips.fit_transform([points])[0])
+
+
+def redzed_tda(points: Array, max_dim: int) -> dict[str, Array]:
+    """Call redzed-tda up to the enclosing radius, which it does not find by itself."""
+    from redzed_tda import pairwise_distances, rips
+
+    distances = pairwise_distances(points)
+    enclosing = float(distances.max(axis=1).min())
+    return _named(rips(distances, maxdim=max_dim, threshold=np.nextafter(enclosing, np.inf)))
+
+
+def tda(points: Array, max_dim: int) -> dict[str, Array]:
+    """Call tda, which takes float32."""
+    from tda import persistent_homology
+
+    single = np.ascontiguousarray(points, dtype=np.float32)
+    return _named(persistent_homology(single, max_dim=max_dim))
+
+
+def clouds(quick: bool) -> dict[str, tuple[Array, int]]:
+    """Return points and largest dimension of each case, by name."""
+    import torch
+    from sklearn.datasets import load_digits
+    from torch import nn
+
+    from geomprobe import Probe, TrajectoryRecorder
+
+    torch.manual_seed(0)
+    digits = load_digits()
+    x = torch.tensor(digits.images / 16, dtype=torch.float32)[:, None]
+    y = torch.tensor(digits.target)
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    recorder = TrajectoryRecorder(model, dim=500, seed=0)
+    for step in range(1, 1001):
+        rows = torch.randint(len(x), (64,))
+        loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        recorder.record(step, loss.item())
+    with Probe(model.eval(), ["3", "5"], points=len(x)) as probe, torch.no_grad():
+        model(x)
+    conv, dense = probe.clouds["3"].points, probe.clouds["5"].points
+    rng = np.random.default_rng(0)
+    turn, angle = rng.uniform(0, 2 * np.pi, (2, 2000))
+    radius = 2 + np.cos(angle)
+    torus = np.stack([radius * np.cos(turn), radius * np.sin(turn), np.sin(angle)], axis=1)
+    path = np.asarray(recorder.trajectory.points, dtype=np.float64)
+    if quick:
+        return {"H1, activations, 200 x 64": (dense[:200], 1), "H2, the same": (dense[:100], 2)}
+    return {
+        "H1, activations of a dense layer, 1797 x 64": (dense, 1),
+        "H1, activations of a convolution, 1797 x 256": (conv, 1),
+        "H1, path of SGD, 1000 x 500": (path, 1),
+        "H1, torus, 2000 x 3": (torus, 1),
+        "H2, activations of a dense layer, 500 x 64": (dense[:500], 2),
+        "H2, activations of a convolution, 500 x 256": (conv[:500], 2),
+    }
+
+
+def largest_difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
+    """Return the largest difference of births and deaths, over the largest death.
+
+    Infinity where the numbers of bars of positive length differ, to the rounding of float32.
+    """
+    top = max(float(np.max(dgm[np.isfinite(dgm)], initial=0.0)) for dgm in ours.values())
+    worst = 0.0
+    for name, dgm in ours.items():
+        ordered = []
+        for one in (dgm, theirs[name]):
+            long = one[one[:, 1] - one[:, 0] > 1e-6 * top]
+            ordered.append(long[np.lexsort(np.round(long.T / top, 5))])
+        if len(ordered[0]) != len(ordered[1]):
+            return float("inf")
+        finite = np.isfinite(ordered[0])
+        gaps = np.abs(ordered[0][finite] - ordered[1][finite]) / top
+        worst = max(worst, float(gaps.max(initial=0.0)))
+    return worst
+
+
+def main() -> None:
+    """Measure, print tables, and write the figures as JSON."""
+    from peers import in_turns, show, table
+    from surroundings import surroundings
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small clouds, two rounds: seconds")
+    parser.add_argument("--output", type=Path, help="where to write the figures")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    result: dict[str, Any] = {"quick": arguments.quick, **surroundings(PACKAGES, THREADS)}
+    result["cases"] = {}
+    for title, (points, max_dim) in clouds(arguments.quick).items():
+        runs = in_turns(
+            "homology",
+            CONTENDERS,
+            points,
+            {"max_dim": max_dim},
+            rounds=2 if arguments.quick else 5,
+            cap=30,
+            threads=THREADS,
+        )
+        ours = runs["geomprobe"].answer
+        rows = table(runs, "geomprobe", lambda answer, ours=ours: largest_difference(ours, answer))
+        result["cases"][title] = rows
+        show(title, rows)
+    result["machine"]["load_at_end"] = os.getloadavg()[0]
+    result["seconds"] = time.perf_counter() - started
+    output = arguments.output
+    if output is None and not arguments.quick:
+        output = HERE / "results" / "homology.json"
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
