@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from geomprobe.storage import Array
+from geomprobe.topology.graphs import as_points
 from geomprobe.values import ByValue
+
+_SINGLE_EPS = 2.0**-24
+# Where which algorithm is fastest, as measured by benchmarks/mst.py.
+_TREE_DIM, _TREE_POINTS = 10, 2_000
+_PRODUCT_POINTS, _PRODUCT_WORK = 4_000, 2e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +55,107 @@ class SpanningTree(ByValue):
         return float((self.lengths**alpha).sum())
 
 
-def euclidean_mst(X: Any, *, n_jobs: int | None = None) -> SpanningTree:
-    """Compute a minimum spanning tree of points under the Euclidean distance."""
-    from geomprobe.topology.prim import prim_of_points
+def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None) -> SpanningTree:
+    """Compute a minimum spanning tree of points under the Euclidean distance.
 
-    points = np.asarray(X, dtype=np.float64)
+    Parameters
+    ----------
+    X : array of shape (n, d)
+        Duplicates are legal.
+    algorithm : {"auto", "prim", "products", "trees"}
+        ``"prim"``: distances on the fly, best for small clouds. ``"products"``: neighbours by
+        matrix products, best for large clouds of many dimensions. ``"trees"``: quitefastmst, best
+        for few dimensions, if installed.
+    n_jobs : int, optional
+        Threads; ``None``: all cores.
+
+    Returns
+    -------
+    SpanningTree
+
+    Raises
+    ------
+    ValueError
+        Not a cloud of two points or more, all finite and not all equal.
+
+    Notes
+    -----
+    O(n d) memory and O(n^2 d) time, for ``"trees"`` O(n log n) in few dimensions. Points are
+    centred, and single precision only rules out what it can tell to be longer: edges are chosen,
+    and their lengths taken, by differences in double precision, so that nearly equal points far
+    from the origin keep their distances.
+
+    References
+    ----------
+    Prim, R. C. (1957). Shortest connection networks and some generalizations. Bell System
+    Technical Journal 36. Borůvka, O. (1926). March, W. B., Ram, P. and Gray, A. G. (2010). Fast
+    Euclidean minimum spanning tree. KDD.
+    """
+    known = ("auto", "prim", "products", "trees")
+    if algorithm not in known:
+        raise ValueError(f"algorithm must be one of {known}, got {algorithm!r}")
+    points = as_points(X)
     points = np.ascontiguousarray(points - points.mean(axis=0))
-    edges = prim_of_points(points)
+    n, d = points.shape
+    if algorithm == "auto":
+        few, many = d <= _TREE_DIM and n > _TREE_POINTS, n > _PRODUCT_POINTS
+        algorithm = "prim"
+        if few and find_spec("quitefastmst") is not None:
+            algorithm = "trees"
+        elif many and float(n) * n * d > _PRODUCT_WORK:
+            algorithm = "products"
+    if algorithm == "trees":
+        edges, engine = _by_trees(points, n_jobs), "quitefastmst"
+    elif algorithm == "products":
+        from geomprobe.topology.certified import mst_by_products
+
+        edges, engine = mst_by_products(points, n_jobs or os.cpu_count() or 1), "geomprobe"
+    else:
+        edges, engine = _by_prim(points), "geomprobe"
     lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    return _sorted(edges, lengths, len(points), "geomprobe")
+    return _sorted(edges, lengths, n, engine)
 
 
 def minimum_spanning_tree(distances: Any) -> SpanningTree:
-    """Compute a minimum spanning tree of points with the given distances, of shape (n, n)."""
+    """Compute a minimum spanning tree of points with the given distances.
+
+    Parameters
+    ----------
+    distances : array of shape (n, n)
+        Symmetric. An infinite distance is no edge, so that there may be several components.
+
+    Notes
+    -----
+    O(n^2) time; O(n) memory beside the distances.
+    """
     from geomprobe.topology.prim import prim_of_distances
 
     matrix = np.ascontiguousarray(distances, dtype=np.float64)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
+        raise ValueError(
+            f"distances must be a square matrix of 2 points or more, got shape {matrix.shape}"
+        )
+    if np.isnan(matrix).any():
+        raise ValueError(f"{int(np.isnan(matrix).sum())} distances are NaN")
     edges = prim_of_distances(matrix)
     return _sorted(edges, matrix[edges[:, 0], edges[:, 1]], len(matrix), "geomprobe")
+
+
+def _by_prim(points: Array) -> Array:
+    from geomprobe.topology.prim import prim_of_points
+
+    # Of the order of 1, so that squares neither overflow nor underflow in single precision.
+    radius = float(np.sqrt(np.einsum("ij,ij->i", points, points).max()))
+    points = points / 2.0 ** np.frexp(radius)[1]
+    relative = (points.shape[1] + 4) * _SINGLE_EPS
+    return prim_of_points(points, relative, 2 * _SINGLE_EPS)
+
+
+def _by_trees(points: Array, n_jobs: int | None) -> Array:
+    from quitefastmst import mst_euclid
+
+    found: Array = mst_euclid(points, 1)[1]
+    return found.astype(np.int64)
 
 
 def _sorted(edges: Array, lengths: Array, n_points: int, engine: str) -> SpanningTree:
