@@ -9,16 +9,6 @@ from geomprobe.storage import Array
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def square_single(points: Array, i: int, j: int) -> float:
-    """Return the squared distance of two points of a float32 array, in that precision."""
-    total = np.float32(0)
-    for k in range(points.shape[1]):
-        difference = points[i, k] - points[j, k]
-        total += difference * difference
-    return total
-
-
-@njit(cache=True, nogil=True, fastmath=True)
 def square_double(points: Array, i: int, j: int) -> float:
     """Return the squared distance of two points of a float64 array."""
     total = 0.0

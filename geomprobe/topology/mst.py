@@ -16,7 +16,7 @@ from geomprobe.values import ByValue
 _SINGLE_EPS = 2.0**-24
 # Where which algorithm is fastest, as measured by benchmarks/mst.py.
 _TREE_DIM, _TREE_POINTS = 10, 2_000
-_PRODUCT_POINTS, _PRODUCT_WORK = 4_000, 2e9
+_PRODUCT_POINTS, _PRODUCT_WORK = 4_000, 4e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
         matrix products, best for large clouds of many dimensions. ``"trees"``: quitefastmst, best
         for few dimensions, if installed.
     n_jobs : int, optional
-        Threads; ``None``: all cores.
+        Threads of ``"products"``; ``None``: all cores.
 
     Returns
     -------
@@ -95,7 +95,10 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
     if algorithm not in known:
         raise ValueError(f"algorithm must be one of {known}, got {algorithm!r}")
     points = as_points(X)
-    points = np.ascontiguousarray(points - points.mean(axis=0))
+    points = points - points.mean(axis=0)
+    # Of the order of 1, by a power of two, so that no square overflows or underflows.
+    unit = 2.0 ** int(np.frexp(np.abs(points).max())[1])
+    points = np.ascontiguousarray(points / unit)
     n, d = points.shape
     if algorithm == "auto":
         few, many = d <= _TREE_DIM and n > _TREE_POINTS, n > _PRODUCT_POINTS
@@ -105,7 +108,7 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
         elif many and float(n) * n * d > _PRODUCT_WORK:
             algorithm = "products"
     if algorithm == "trees":
-        edges, engine = _by_trees(points, n_jobs), "quitefastmst"
+        edges, engine = _by_trees(points), "quitefastmst"
     elif algorithm == "products":
         from geomprobe.topology.certified import mst_by_products
 
@@ -113,7 +116,7 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
     else:
         edges, engine = _by_prim(points), "geomprobe"
     lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    return _sorted(edges, lengths, n, engine)
+    return _sorted(edges, unit * lengths, n, engine)
 
 
 def minimum_spanning_tree(distances: Any) -> SpanningTree:
@@ -144,20 +147,20 @@ def minimum_spanning_tree(distances: Any) -> SpanningTree:
 def _by_prim(points: Array) -> Array:
     from geomprobe.topology.prim import prim_of_points
 
-    # Of the order of 1, so that squares neither overflow nor underflow in single precision.
     radius = float(np.sqrt(np.einsum("ij,ij->i", points, points).max()))
-    points = points / 2.0 ** np.frexp(radius)[1]
     relative = (points.shape[1] + 4) * _SINGLE_EPS
-    return prim_of_points(points, relative, 2 * _SINGLE_EPS)
+    return prim_of_points(points, relative, 2 * _SINGLE_EPS * radius)
 
 
-def _by_trees(points: Array, n_jobs: int | None) -> Array:
+def _by_trees(points: Array) -> Array:
     from quitefastmst import mst_euclid
 
+    if points.shape[1] == 1:  # It wants two dimensions at least.
+        points = np.column_stack([points, np.zeros(len(points))])
     found: Array = mst_euclid(points, 1)[1]
     return found.astype(np.int64)
 
 
 def _sorted(edges: Array, lengths: Array, n_points: int, engine: str) -> SpanningTree:
     order = np.argsort(lengths, kind="stable")
-    return SpanningTree(edges[order], lengths[order], n_points, engine)
+    return SpanningTree(np.sort(edges[order], axis=1), lengths[order], n_points, engine)

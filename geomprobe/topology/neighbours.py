@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from threading import Lock
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from threadpoolctl import threadpool_limits
 
 from geomprobe.storage import Array
@@ -73,7 +73,7 @@ def _select(
     squares: Array,
     worst: Array,
 ) -> None:
-    """Take in what the points from ``start`` on and those from ``other`` on have near, both ways."""
+    """Take in what the points of two blocks, that begin there, have near in each other."""
     m, width = product.shape
     for row in range(m):
         for begin in range(0, width, _CHUNK):
@@ -127,7 +127,6 @@ def _take(
                     place = slot
             worst[i] = place
             limit = listed[place] - own
-
 
 
 def nearest_elsewhere(points: Array, group: Array, rows: Array, n_jobs: int) -> Array:

@@ -9,7 +9,7 @@ from geomprobe.storage import Array
 from geomprobe.topology.differences import square_double
 
 #: Points whose distances are taken side by side, and coordinates at a time.
-_LANES, _STRIDE = 32, 4
+_LANES, _STRIDE = 64, 4
 
 
 def prim_of_points(points: Array, relative: float, absolute: float) -> Array:
@@ -21,7 +21,7 @@ def prim_of_points(points: Array, relative: float, absolute: float) -> Array:
     Parameters
     ----------
     points : float64 array of shape (n, d)
-        Of norms up to 1 or so, lest squares overflow in single precision.
+        Of the order of 1, lest squares overflow in single precision.
     relative, absolute : float
         A distance between points rounded to single precision, taken in that precision, is off by at
         most ``absolute`` plus ``relative`` times it.
