@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import time
 import warnings
 import weakref
@@ -15,6 +17,7 @@ from geomprobe.analyzer import Analyzer, analyze
 from geomprobe.evidence import Evidence
 from geomprobe.exceptions import GeomprobeWarning
 from geomprobe.findings import Finding
+from geomprobe.hooks.quiet import streams_kept
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,35 @@ class Background:
             self._executor = None
             reason = f"the process that analyzed has died, perhaps for lack of memory: {error}"
             return (Finding("monitor", "model", failed=reason),), 0.0
-        except Exception as error:
-            warnings.warn(
-                "a worker process cannot load what is to be analyzed, and the training process "
-                f"does it: {type(error).__name__}: {error}. Define analyzers and losses in a "
-                "module that can be imported, or give workers=0",
-                GeomprobeWarning,
-                stacklevel=2,
-            )
-            started = time.perf_counter()
-            return _analyze(analysis.snapshot)[0], time.perf_counter() - started
+        except BaseException as error:
+            if not analysis.future.done():
+                raise  # An interrupt of this process, while it waited.
+            if not isinstance(error, Exception):
+                reason = f"the analysis was ended by {type(error).__name__}"
+                return (Finding("monitor", "model", failed=reason),), 0.0
+            return self._here(analysis, error)
         spent = total - self._cpu_seconds.get(worker, 0.0)
         self._cpu_seconds[worker] = total
         return findings, spent
+
+    def _here(self, analysis: Analysis, error: Exception) -> tuple[tuple[Finding, ...], float]:
+        """Analyze in this process what a worker could not load; all that follows, too."""
+        warnings.warn(
+            "a worker process cannot load what is to be analyzed, and the training process does "
+            f"it: {type(error).__name__}: {error}. Define analyzers and losses in a module that "
+            "can be imported, or give workers=0",
+            GeomprobeWarning,
+            stacklevel=4,
+        )
+        self.workers = 0
+        started = time.perf_counter()
+        try:
+            with streams_kept():
+                findings = _findings(analysis.snapshot)
+        except Exception as failure:
+            reason = f"what is to be analyzed cannot be copied: {type(failure).__name__}: {failure}"
+            findings = (Finding("monitor", "model", failed=reason),)
+        return findings, time.perf_counter() - started
 
     def close(self) -> None:
         """End the workers."""
@@ -100,11 +119,14 @@ class Background:
 
 
 def _analyze(snapshot: bytes) -> tuple[tuple[Finding, ...], float, int]:
-    import os
+    # A Ctrl-C in the terminal reaches all processes, and is for the training to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return _findings(snapshot), time.process_time(), os.getpid()
 
+
+def _findings(snapshot: bytes) -> tuple[Finding, ...]:
     evidence, analyzers = pickle.loads(snapshot)
     with warnings.catch_warnings():
         # A failed finding is warned of in the training process.
         warnings.simplefilter("ignore")
-        findings = tuple(analyze(evidence, analyzers))
-    return findings, time.process_time(), os.getpid()
+        return tuple(analyze(evidence, analyzers))

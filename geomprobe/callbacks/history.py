@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 from geomprobe.findings import Estimate, Finding
-from geomprobe.storage import PathLike, read_json, write_json
+from geomprobe.storage import PathLike, encode, read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,19 +103,24 @@ class History(Sequence[Record]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the records as plain types."""
         return [
-            {**vars(record), "findings": [finding.to_dict() for finding in record.findings]}
+            {
+                **vars(record),
+                # JSON has no NaN, and a loss that is NaN is not one that is missing.
+                "loss": "NaN" if record.loss != record.loss else encode(record.loss),
+                "findings": [finding.to_dict() for finding in record.findings],
+            }
             for record in self._records
         ]
 
     @classmethod
     def from_dicts(cls, rows: Iterable[Mapping[str, Any]]) -> History:
         """Return the history whose :meth:`to_dicts` these are."""
-        return cls(
-            [
-                Record(**{**row, "findings": tuple(map(Finding.from_dict, row["findings"]))})
-                for row in rows
-            ]
-        )
+        records = []
+        for row in rows:
+            loss = None if row["loss"] is None else float(row["loss"])
+            findings = tuple(map(Finding.from_dict, row["findings"]))
+            records.append(Record(**{**row, "loss": loss, "findings": findings}))
+        return cls(records)
 
     def save(self, path: PathLike) -> None:
         """Write the history as a JSON file."""

@@ -69,5 +69,10 @@ def _if_mask(value: Any, n_samples: int | None) -> torch.Tensor | None:
     ones, zeros = tensor == 1, tensor == 0
     if tensor.is_floating_point() and not ((zeros | ones).all() and ones.any(dim=1).all()):
         return None  # Added to scores, where 0 stands for a real position.
-    is_of_pairs = tensor.shape[0] == tensor.shape[1] != n_samples
+    if tensor.shape[0] != tensor.shape[1]:
+        return tensor
+    causal = torch.ones_like(tensor, dtype=torch.bool).tril()
+    is_of_pairs = tensor.shape[0] != n_samples or any(
+        torch.equal(part, causal) for part in (tensor != 0, tensor == 0)
+    )
     return None if is_of_pairs else tensor

@@ -97,7 +97,7 @@ def output_tensor(output: Any) -> torch.Tensor | PackedSequence:
     if _is_points(output):
         return output
     tensors = []
-    for leaf in _leaves(output):
+    for leaf in leaves(output):
         if isinstance(leaf, PackedSequence):
             return leaf
         if isinstance(leaf, torch.Tensor):
@@ -116,12 +116,12 @@ def _is_points(value: Any) -> TypeGuard[torch.Tensor]:
     return value.layout == torch.strided or value.is_nested
 
 
-def _leaves(tree: Any) -> Iterator[Any]:
+def leaves(tree: Any) -> Iterator[Any]:
     """Yield what is not a container, looking into mappings and dataclasses too."""
     for leaf in pytree.tree_leaves(tree, is_leaf=lambda node: isinstance(node, PackedSequence)):
         if isinstance(leaf, Mapping):
-            yield from _leaves(dict(leaf))
+            yield from leaves(dict(leaf))
         elif dataclasses.is_dataclass(leaf) and not isinstance(leaf, type):
-            yield from _leaves([getattr(leaf, entry.name) for entry in dataclasses.fields(leaf)])
+            yield from leaves([getattr(leaf, entry.name) for entry in dataclasses.fields(leaf)])
         else:
             yield leaf

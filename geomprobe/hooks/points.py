@@ -25,6 +25,10 @@ _CHANNELS_SECOND = re.compile("(Lazy)?(Conv|BatchNorm|InstanceNorm|GroupNorm|.*P
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
 
 
+class WrongAxis(ValueError):
+    """The samples of a model run along another axis, so that no cloud of it can be right."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows that can be taken from one output of a layer.
@@ -76,6 +80,7 @@ def arrange(
     *,
     pool: str = "auto",
     layout: str = "ntc",
+    port: str = "",
     real: Array | None = None,
     n_samples: int | None = None,
 ) -> Rows:
@@ -98,6 +103,8 @@ def arrange(
         ``"mean"`` for sequences.
     layout : {"ntc", "tnc", "nct"}
         Axes of sequences.
+    port : str
+        Which part of what the layer returns or takes this is; see :mod:`geomprobe.hooks.names`.
     real : bool array of shape (n_samples, positions), optional
         Which positions of sequences are not padding; the others never enter a point.
     n_samples : int, optional
@@ -107,13 +114,16 @@ def arrange(
     ------
     Unobservable
         The axes do not fit, or the pool makes no sense for this output.
+    WrongAxis
+        The samples of the model seem to run along another axis than was said.
     """
+    said = layout
     if isinstance(output, PackedSequence) or output.is_nested:
         values, lengths = _padded(output)
         real = np.arange(values.shape[1]) < lengths[:, None]
         whole, is_map = values, False
     elif output.ndim == 3:
-        layout = _layout(module, layout)
+        layout = _layout(module, layout, port)
         values = output.permute(*(layout.index(axis) for axis in "ntc"))
         is_map = layout == "nct"
         whole = output if is_map else values
@@ -123,6 +133,13 @@ def arrange(
             values = output.movedim(1, -1)
         values = values.flatten(1, -2) if is_map else values.reshape(len(values), -1)
     if n_samples is not None and len(values) != n_samples:
+        second = values.shape[1] if values.ndim == 3 and not is_map else None
+        if layout == "tnc" != said and not port and second == n_samples:
+            raise WrongAxis(
+                f"a {type(module).__name__} with batch_first=False has {len(values)} samples along "
+                f"its second axis, where the model was given {n_samples}: the samples of the model "
+                "seem to run along the second axis as well; give layout='tnc'"
+            )
         raise Unobservable(
             f"the output has {len(values)} rows for {n_samples} samples, so that rows cannot be "
             "told to samples"
@@ -202,15 +219,22 @@ def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> 
         return taken[:, 0 if pool == "cls" else last]
     kept = real[samples]
     place = kept.argmax(axis=1) if pool == "cls" else last - kept[:, ::-1].argmax(axis=1)
-    return taken[torch.arange(len(taken)), torch.from_numpy(place)]
+    return taken[torch.arange(len(taken), device="cpu"), torch.from_numpy(place)]
 
 
-def _layout(module: nn.Module, layout: str) -> str:
+def _layout(module: nn.Module, layout: str, port: str) -> str:
+    if port.startswith("#out.1"):  # States and attention weights, whatever batch_first says.
+        if isinstance(module, nn.RNNBase):
+            return "tnc"
+        if isinstance(module, nn.MultiheadAttention):
+            return "ntc"
     if any(_CHANNELS_SECOND.match(kind.__name__) for kind in type(module).__mro__):
         return "nct"
     if layout == "nct" and isinstance(module, _CHANNELS_LAST):
         return "ntc"
     own: Any = getattr(module, "batch_first", None)
+    if isinstance(module, nn.TransformerEncoder | nn.TransformerDecoder) and len(module.layers):
+        module = module.layers[0]
     attention = getattr(module, "self_attn", None)
     batch_first = getattr(attention, "batch_first", None) if own is None else own
     return layout if batch_first is None else "ntc" if batch_first else "tnc"

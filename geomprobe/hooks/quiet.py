@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,7 +16,7 @@ _visits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
 def visits(model: nn.Module) -> int:
-    """Return how many :func:`quiet` visits a model is in.
+    """Return how many :func:`quiet` visits a model is in, alone or as a part of another.
 
     A tap hears the passes of the visit it was attached in, and no visitor's inside that one.
     """
@@ -45,8 +46,9 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
 
     On exit, also after an exception, these are what they were on entry: the ``training`` flag of
     every module (set directly, so that an overridden ``train()`` is not called), every buffer
-    (running statistics, step counters), and the global random streams. Parameters and gradients
-    are the visitor's own duty.
+    (running statistics, step counters) and every other attribute of a module, whether changed in
+    place, for buffers, or bound anew, and the global random streams. Parameters and gradients are
+    the visitor's own duty.
 
     Parameters
     ----------
@@ -63,19 +65,30 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     Costs one copy of the buffers. A buffer is written back only if it has changed, so that a graph
     waiting for its backward pass is not invalidated.
     """
-    _visits[model] = _visits.get(model, 0) + 1
-    flags = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    modules = list(model.modules())
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in modules]
+    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    for module in modules:
+        _visits[module] = _visits.get(module, 0) + 1
     try:
         with streams_kept():
-            for module, _ in flags:
+            for module in modules:
                 module.training = False
             yield model
     finally:
-        _visits[model] -= 1
-        for module, training in flags:
-            module.training = training
+        for module, attributes, buffers in before:
+            _visits[module] -= 1
+            _put_back(vars(module), attributes)
+            _put_back(module._buffers, buffers)
         with torch.no_grad():
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
-                    buffer.copy_(before)
+            for buffer, value in values:
+                if not torch.equal(buffer, value):
+                    buffer.copy_(value)
+
+
+def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in [name for name in now if name not in before]:
+        del now[name]
+    for name, value in before.items():
+        if now.get(name) is not value:
+            now[name] = value

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from geomprobe.exceptions import LayerSelectionError
-from geomprobe.hooks.names import ROOT, names_in, split_port
+from geomprobe.hooks.names import ROOT, names_in, site_of, split_port
 from geomprobe.hooks.patterns import matcher, nothing_matches
 
 #: A name or glob, ``"re:..."``, a module class, a module of the model, or a predicate of both.
@@ -45,6 +45,10 @@ class LayerSelection:
     skipped: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     explanation: str = ""
+
+    def module_of(self, key: str) -> nn.Module:
+        """Return the module of a site, or of one of its repeated calls."""
+        return self.selected[key if key in self.selected else site_of(key)]
 
     @property
     def modules(self) -> dict[str, nn.Module]:

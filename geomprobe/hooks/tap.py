@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 import weakref
@@ -19,7 +20,7 @@ from geomprobe.evidence import leading_size
 from geomprobe.exceptions import DetachedProbeWarning
 from geomprobe.hooks.compiled import compiled_parts, eager_stance
 from geomprobe.hooks.names import key_of, split_port
-from geomprobe.hooks.outputs import arguments
+from geomprobe.hooks.outputs import arguments, leaves
 from geomprobe.hooks.quiet import visits
 from geomprobe.hooks.selection import LayerSelection, unwrap
 
@@ -31,7 +32,8 @@ class Batch:
     Parameters
     ----------
     size : int or None
-        Number of samples; None where the model is given no tensor.
+        Number of samples; None where the model is given no tensor, and a listener may say it by
+        :meth:`Tap.count`.
     start : int
         How many samples the tap has seen before.
     phase : str
@@ -95,6 +97,8 @@ class Tap:
         self._inputs: tuple[Any, Any] | None = None
         self._calls: Counter[str] = Counter()
         self._visits = 0
+        self._depth = 0
+        self._counted = 0
         self._phase: str | None = None
         #: Wall time that listening has taken.
         self.seconds = 0.0
@@ -158,23 +162,40 @@ class Tap:
             self._phase = before
 
     def _begin(self, args: Any, kwargs: Any) -> None:
-        if _in_backward() or _in_functorch() or visits(self._model) != self._visits:
+        if not self._hears():
+            return
+        if self._batch is not None and _calls_itself(self._model):
+            self._depth += 1
             return
         self._calls.clear()
+        self._depth = self._counted = 0
         self._inputs = args, kwargs
         phase = self._phase or ("train" if self._model.training else "eval")
         with self._surviving("reading the inputs of the model"):
-            size = leading_size((args, kwargs), self._batch_axis)
+            size = leading_size(list(leaves((args, kwargs))), self._batch_axis)
             self._batch = Batch(size, self.samples_seen, phase, self._given)
             self.passes += 1
 
     def _given(self) -> dict[str, Any]:
         return {} if self._inputs is None else arguments(self._model, *self._inputs)
 
+    def _hears(self) -> bool:
+        """Whether what runs now is a pass to be heard, or a part of one."""
+        return not _in_backward() and not _in_functorch() and visits(self._model) == self._visits
+
+    def count(self, samples: int) -> None:
+        """Say how many samples the pass under way has, where its inputs do not tell."""
+        self._counted = max(self._counted, samples)
+
     def _end(self) -> None:
-        if self._batch is not None and not _in_backward() and not _in_functorch():
-            self.samples_seen += self._batch.size or 0
-            self._batch = self._inputs = None
+        if self._batch is None or not self._hears():
+            return
+        if self._depth:
+            self._depth -= 1
+            return
+        size = self._batch.size
+        self.samples_seen += self._counted if size is None else size
+        self._batch = self._inputs = None
 
     def _tell(self, site: str, module: nn.Module, value: Any) -> None:
         if _in_backward() or visits(self._model) != self._visits:
@@ -223,6 +244,19 @@ def _in_functorch() -> bool:
     """Whether a transformation of torch.func is running, inside which values are not data."""
     stack = getattr(torch._C._functorch, "peek_interpreter_stack", None)
     return stack is not None and stack() is not None
+
+
+def _calls_itself(model: nn.Module) -> bool:
+    """Whether a pass of the model is under way within another one.
+
+    Asked where the last pass has not told its end. It may have been cut off: an interrupt calls no
+    hooks.
+    """
+    passes, frame = 0, sys._getframe()
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        passes += frame.f_code.co_name == "_call_impl" and frame.f_locals.get("self") is model
+    return passes > 1
 
 
 class _Hook:

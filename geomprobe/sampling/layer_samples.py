@@ -298,10 +298,16 @@ class LayerSamples:
 
     def _new(self, width: int, facts: Mapping[str, Any]) -> LayerSample:
         capacity, kept = self._sampling.capacity, min(width, self._sampling.max_width or width)
+        # What the other layers have been promised, and have not taken yet.
+        promised = sum(
+            (capacity - len(one.reservoir)) * min(one.width, self._sampling.max_width or one.width)
+            for samples in self._samples.values()
+            for one in samples.values()
+        )
         require_memory(
-            4 * capacity * kept,
-            f"a cloud of {capacity} points in {kept} dimensions",
-            "Ask for fewer points, a smaller max_width, or pool='mean'.",
+            4 * (promised + capacity * kept),
+            f"a cloud of {capacity} points in {kept} dimensions, beside those of other layers,",
+            "Ask for fewer points or layers, a smaller max_width, or pool='mean'.",
         )
         projection = None
         if kept < width:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -42,8 +44,13 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
     TypeError
         The data are of no known kind.
     """
-    start, indices = 0, _global_indices(data)
-    for batch in _batches(data, batch_size):
+    with _generators_kept(data):
+        yield from _numbered(_batches(data, batch_size), _global_indices(data))
+
+
+def _numbered(batches: Iterable[Any], indices: torch.Tensor | None) -> Iterator[Samples]:
+    start = 0
+    for batch in batches:
         samples = as_samples(batch)
         if not len(samples):
             raise ValueError(
@@ -55,7 +62,7 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
                 f"a batch has {len(samples)} samples and {leading_size(samples.targets)} targets; "
                 "expected one target a sample"
             )
-        ids = torch.arange(start, start + len(samples))
+        ids = torch.arange(start, start + len(samples), device="cpu")
         start += len(samples)
         if indices is not None:
             ids = indices[ids]
@@ -76,8 +83,14 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
         )
     if isinstance(data, tuple) and all(isinstance(p, torch.Tensor | np.ndarray) for p in data):
         return as_samples(data).batches(batch_size)
-    if isinstance(data, Dataset) and not isinstance(data, Iterable):
+    if isinstance(data, tuple) and len(data) == 2 and _is_inputs_and_targets(*data):
+        return as_samples(data).batches(batch_size)
+    if isinstance(data, Dataset):
         return DataLoader(data, batch_size)
+    if isinstance(data, DataLoader) and data.persistent_workers:
+        # Its one iterator may be in use, and would be started anew.
+        data = copy.copy(data)
+        vars(data).update(persistent_workers=False, _iterator=None)
     if isinstance(data, Iterable) and not isinstance(data, str | bytes | dict):
         batches: Iterable[Any] = data
         return batches
@@ -87,13 +100,28 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
     )
 
 
+@contextmanager
+def _generators_kept(data: Any) -> Iterator[None]:
+    """Put the random streams that a loader has of its own back where they were."""
+    batch_sampler = getattr(data, "batch_sampler", None)
+    owners = (data, getattr(data, "sampler", None), getattr(batch_sampler, "sampler", None))
+    found = (getattr(owner, "generator", None) for owner in owners)
+    generators = [one for one in found if isinstance(one, torch.Generator)]
+    states = [generator.get_state() for generator in generators]
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
 def is_split(data: Any) -> bool:
     """Whether the data are a loader that gives each process a share of its own."""
     return isinstance(data, DataLoader) and isinstance(data.sampler, DistributedSampler)
 
 
 def _global_indices(data: Any) -> torch.Tensor | None:
-    return torch.tensor(list(data.sampler)) if is_split(data) else None
+    return torch.tensor(list(data.sampler), device="cpu") if is_split(data) else None
 
 
 def number_of_batches(data: Any) -> int | None:
@@ -120,6 +148,17 @@ def as_samples(batch: Any) -> Samples:
     else:
         inputs, targets = batch, None
     return Samples(_tensors(inputs), _tensors(targets))
+
+
+def _is_inputs_and_targets(inputs: Any, targets: Any) -> bool:
+    """Whether these are the several inputs of a model, and targets for all samples."""
+    if not isinstance(inputs, tuple | list | dict) or not isinstance(
+        targets, torch.Tensor | np.ndarray
+    ):
+        return False
+    leaves = pytree.tree_leaves(inputs)
+    arrays = all(isinstance(leaf, torch.Tensor | np.ndarray) and leaf.ndim for leaf in leaves)
+    return arrays and targets.ndim > 0 and {len(leaf) for leaf in leaves} == {len(targets)}
 
 
 def _looks_like_a_pair(data: Any) -> bool:

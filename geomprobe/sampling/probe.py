@@ -19,7 +19,7 @@ from geomprobe.hooks.compiled import compiled_parts
 from geomprobe.hooks.masks import Mask, padding_mask
 from geomprobe.hooks.names import key_of, site_of, split_port
 from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
-from geomprobe.hooks.points import LAYOUTS, POOLS, arrange
+from geomprobe.hooks.points import LAYOUTS, POOLS, WrongAxis, arrange
 from geomprobe.hooks.selection import Layers, LayerSelection, select_layers, unwrap
 from geomprobe.hooks.tap import Batch, Tap
 from geomprobe.sampling.distributed import place
@@ -219,7 +219,9 @@ class Probe:
             rows.append(
                 {
                     "name": name,
-                    "type": type(selection.selected[site_of(name)]).__name__,
+                    "type": type(
+                        selection.selected.get(name) or selection.selected[site_of(name)]
+                    ).__name__,
                     "status": "observed" if one else "skipped" if reason else "waiting",
                     "reason": reason,
                     "points": len(one) if one else 0,
@@ -287,15 +289,19 @@ class Probe:
         try:
             if batch is not self._batch:
                 self._begin(batch)
-            output = output_tensor(part_of(value, split_port(site)[1]))
+            port = split_port(site)[1]
+            output = output_tensor(part_of(value, port))
             rows = arrange(
                 output,
                 module,
                 pool=self._pools[site],
                 layout=self._layout,
+                port=port,
                 real=self._real,
                 n_samples=batch.size,
             )
+            if batch.size is None:
+                self._tap.count(len(rows.values))
             if len(self._named[0]) != len(rows.values):
                 self._named = self._identity.of(batch, len(rows.values))
             dtype = (output.data if isinstance(output, PackedSequence) else output).dtype
@@ -305,6 +311,9 @@ class Probe:
                 "dtype": str(dtype).removeprefix("torch."),
             }
             self._samples.add(batch, key, rows, facts, *self._named)
+        except WrongAxis:
+            self.reset()  # The layers before this one were taken for what they are not.
+            raise
         except Unobservable as reason:
             self._unobservable[key] = str(reason)
             self._samples.forget(key)

@@ -265,6 +265,8 @@ class Reservoir:
         if labels is not None:
             if self._labels is None:
                 self._labels = np.empty(self.choice.capacity, labels.dtype)
+            dtype = np.result_type(self._labels, labels)
+            self._labels = self._labels.astype(dtype, copy=False)
             self._labels[slots] = labels
 
     def contents(self) -> tuple[Array, Array, Array | None]:

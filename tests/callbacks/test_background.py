@@ -171,3 +171,41 @@ def test_the_snapshot_does_not_follow_the_training():
         model[0].weight.zero_()
     monitor.close()
     assert monitor.history[0].findings[0].scalars["weight"].value == before
+
+
+class _Unloadable(Exception):
+    """Pickles, and does not unpickle: an exception of two arguments."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} {other}")
+
+
+@pytest.mark.long
+def test_what_cannot_be_copied_is_a_failed_finding_and_the_training_goes_on():
+    model = network()
+    model.spoiled = _Unloadable(1, 2)
+    needy = analyzer(lambda evidence: [gp.Finding("custom", "model")])
+    type(needy).needs = frozenset({"model"})
+    monitor = monitor_of(model, needy, loss=nn.functional.cross_entropy)
+    with pytest.warns(gp.GeomprobeWarning):
+        train(model, monitor, 2)
+        assert "cannot be copied" in monitor.history[0].findings[0].failed
+    train(model, monitor, 2)
+    monitor.close()
+    # Once is enough: the next one is not sent to a worker.
+    assert monitor.history[1].findings[0].failed is None
+
+
+@pytest.mark.long
+def test_an_analysis_that_ends_like_an_interrupt_does_not_interrupt_the_training():
+    def interrupt(evidence):
+        raise KeyboardInterrupt
+        yield
+
+    model = network()
+    monitor = monitor_of(model, analyzer(interrupt))
+    with pytest.warns(gp.GeomprobeWarning, match="KeyboardInterrupt"):
+        train(model, monitor, 2)
+        monitor.close()
+    assert "ended by KeyboardInterrupt" in monitor.history[0].findings[0].failed
+    assert monitor.state_dict()["history"]

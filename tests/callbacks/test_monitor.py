@@ -355,3 +355,15 @@ def test_a_state_of_another_kind_of_monitor_is_refused():
         monitored(0, trajectory=4).load_state_dict(state)
     with pytest.raises(ValueError, match="made with tap, the state was not"):
         monitored(0, tap=True).load_state_dict(state)
+
+
+def test_a_loss_that_is_not_finite_survives_the_file(tmp_path):
+    monitor = gp.Monitor(
+        nn.Linear(2, 2), torch.randn(10, 2), analyzers=(), every="1 steps", budget=None, workers=0
+    )
+    for loss in (math.nan, math.inf, None, 0.5):
+        monitor.step(loss=loss)
+    monitor.history.save(tmp_path / "history.json")
+    losses = [record.loss for record in History.load(tmp_path / "history.json")]
+    assert math.isnan(losses[0])
+    assert losses[1:] == [math.inf, None, 0.5]

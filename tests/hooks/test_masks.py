@@ -51,3 +51,13 @@ def test_a_mask_that_is_not_there_or_does_not_fit_is_refused():
         padding_mask(lambda given: torch.ones(3), {"x": REAL}, 2)
     with pytest.raises(ValueError, match=r"shape \(2, positions\), got list"):
         padding_mask("x", {"x": [1, 2]}, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.long, torch.bool, torch.float32])
+def test_a_causal_mask_of_as_many_tokens_as_samples_tells_no_padding(dtype):
+    causal = torch.ones(5, 5).tril()
+    for mask in (causal, 1 - causal):
+        assert padding_mask("auto", {"attention_mask": mask.to(dtype)}, 5) is None
+    lengths = torch.ones(5, 5).tril()
+    lengths[4] = lengths[1]  # Of a batch of sequences, no two of which need differ.
+    assert padding_mask("auto", {"attention_mask": lengths.to(dtype)}, 5).sum() == 12

@@ -72,3 +72,34 @@ def test_unchanged_buffers_are_not_written_so_that_a_waiting_backward_still_work
         model(torch.randn(5, 3))
     assert [b._version for b in model.buffers()] == versions
     loss.backward()
+
+
+class Rebinds(nn.Module):
+    """Binds a buffer, a counter and a new attribute anew at every pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("average", torch.zeros(3))
+        self.passes = 0
+
+    def forward(self, x):
+        self.average = 0.9 * self.average + 0.1 * x.mean(dim=0)
+        self.passes += 1
+        self.cache = x
+        return x
+
+
+def test_what_a_forward_binds_anew_is_put_back():
+    model = nn.Sequential(Rebinds())
+    model(torch.ones(2, 3))
+    before, passes = model[0].average, model[0].passes
+    cache = model[0].cache
+    with quiet(model):
+        model(torch.randn(4, 3))
+    assert model[0].average is before
+    assert model[0].passes == passes
+    assert model[0].cache is cache
+    del model[0].cache
+    with quiet(model):
+        model(torch.randn(4, 3))
+    assert not hasattr(model[0], "cache")

@@ -253,3 +253,56 @@ def test_compiling_a_hooked_model_neither_breaks_the_graph_nor_recompiles():
             compiled(torch.zeros(4, 2))
     assert len(graphs) == 1
     assert not heard
+
+
+def test_a_tap_on_a_part_does_not_hear_a_visit_of_the_whole():
+    whole = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    heard = Heard()
+    with Tap(whole[0], select_layers(whole[0], "(root)"), heard) as one:
+        whole(torch.randn(2, 3))
+        with quiet(whole):
+            whole(torch.randn(7, 3))
+        whole(torch.randn(3, 3))
+        assert one.samples_seen == 5
+    assert heard == [("(root)", 0, 2), ("(root)", 2, 3)]
+
+
+class CallsItself(nn.Module):
+    """Conditions a pass on the outcome of another, as self-conditioning does."""
+
+    def __init__(self):
+        super().__init__()
+        self.relu = nn.ReLU()
+
+    def forward(self, x, again=True):
+        if again:
+            x = x + self(x, again=False)
+        return self.relu(x)
+
+
+def test_a_model_that_calls_itself_is_heard_in_both_passes():
+    model, heard = CallsItself(), Heard()
+    with tap(model, "relu", heard) as one:
+        model(torch.randn(4, 2))
+        model(torch.randn(3, 2))
+        assert one.samples_seen == 7
+    assert heard == [("relu", 0, 4), ("relu#1", 0, 4), ("relu", 4, 3), ("relu#1", 4, 3)]
+
+
+def test_a_pass_cut_off_by_an_interrupt_does_not_count_as_the_outer_one():
+    class Interrupted(nn.Module):
+        cut = True
+
+        def forward(self, x):
+            if self.cut:
+                raise KeyboardInterrupt
+            return x
+
+    model, heard = nn.Sequential(nn.ReLU(), Interrupted()), Heard()
+    with tap(model, "0", heard):
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.randn(2, 2))
+        Interrupted.cut = False
+        model(torch.randn(3, 2))
+        model(torch.randn(3, 2))
+    assert heard[1:] == [("0", 0, 3), ("0", 3, 3)]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from geomprobe.sampling.loading import iterate_batches, number_of_batches
 
@@ -70,3 +70,51 @@ def test_the_number_of_batches_is_told_where_it_is_known():
     assert number_of_batches(loader) == len(list(iterate_batches(loader))) == 3
     assert number_of_batches([(X, Y)]) == 1
     assert number_of_batches((X, Y)) is None
+
+
+def test_the_stream_of_a_loader_of_its_own_is_put_back():
+    # One generator for all loaders is what PyTorch's notes on reproducibility advise.
+    generator = torch.Generator().manual_seed(0)
+    loader = DataLoader(TensorDataset(X), batch_size=2, shuffle=True, generator=generator)
+    before = generator.get_state()
+    first = [batch.inputs for batch in iterate_batches(loader)]
+    assert torch.equal(generator.get_state(), before)
+    next(iter(iterate_batches(loader)))
+    assert torch.equal(generator.get_state(), before)
+    again = [batch.inputs for batch in iterate_batches(loader)]
+    assert all(map(torch.equal, first, again))
+
+
+@pytest.mark.long
+def test_a_loader_with_persistent_workers_that_is_in_use_goes_on():
+    loader = DataLoader(TensorDataset(X), batch_size=1, num_workers=1, persistent_workers=True)
+    seen = []
+    for number, (batch,) in enumerate(loader):
+        seen.append(batch)
+        if number == 1:
+            assert len(list(iterate_batches(loader))) == 5
+    assert torch.equal(torch.cat(seen), X)
+
+
+def test_an_iterable_dataset_yields_samples_not_batches():
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(zip(X, Y, strict=True))
+
+    batches = list(iterate_batches(Stream(), batch_size=2))
+    assert torch.equal(torch.cat([batch.inputs for batch in batches]), X)
+    assert torch.equal(torch.cat([batch.targets for batch in batches]), Y)
+
+
+@pytest.mark.parametrize("inputs", [(X, 2 * X), [X, 2 * X], {"a": X, "b": 2 * X}], ids=str)
+def test_several_inputs_and_targets(inputs):
+    batches = list(iterate_batches((inputs, Y), batch_size=3))
+    assert [len(batch) for batch in batches] == [3, 2]
+    assert torch.equal(batches[1].targets, Y[3:])
+    second = batches[0].inputs["b" if isinstance(inputs, dict) else 1]
+    assert torch.equal(second, 2 * X[:3])
+
+
+def test_a_default_device_does_not_reach_sample_ids():
+    with torch.device("meta"):
+        assert [batch.ids.device.type for batch in iterate_batches((X, Y))] == ["cpu"]

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import geomprobe as gp
+from geomprobe import memory
 from geomprobe.exceptions import DetachedProbeWarning, LayerSelectionError, SkippedLayerWarning
 
 
@@ -131,12 +132,12 @@ def test_parts_of_inputs_and_outputs_are_chosen_by_ports():
     x = torch.randn(5, 7, 3)
     layers = ["0#in.input", "0", "0#out.1.0"]
     probe = gp.Probe(model, layers=layers, pool="last")
-    with pytest.warns(SkippedLayerWarning, match="1 rows for 5 samples"), probe:
+    with probe:
         model(x)
-    outputs, _ = model(x)
+    outputs, (hidden, _) = model(x)
     assert np.array_equal(probe.clouds["0#in.input"].points, x[:, -1])
     assert np.allclose(probe.clouds["0"].points, outputs[:, -1].detach(), atol=1e-6)
-    assert "0#out.1.0" not in probe.clouds
+    assert np.allclose(probe.clouds["0#out.1.0"].points, hidden[0].detach(), atol=1e-6)
     assert [row["type"] for row in probe.manifest] == ["LSTM"] * 3
 
 
@@ -338,3 +339,93 @@ def test_bad_parameters_are_refused_before_any_hook():
     with pytest.raises(LayerSelectionError, match="no layer matches 'fc'"):
         gp.Probe(model, layers="fc")
     assert not model[0]._forward_hooks
+
+
+def test_inputs_that_hide_their_tensors_are_counted():
+    @dataclass
+    class Words:
+        ids: torch.Tensor
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.relu = nn.ReLU()
+
+        def forward(self, words):
+            return self.relu(words.ids)
+
+    class Draws(Model):
+        def forward(self, n):
+            return self.relu(torch.randn(n, 2))
+
+    words = [Words(torch.randn(4, 2)) for _ in range(3)]
+    for model, inputs in ((Model(), words), (Draws(), [4] * 3)):
+        with gp.Probe(model, "relu") as probe:
+            for one in inputs:
+                model(one)
+        assert probe.clouds["relu"].sample_ids.tolist() == list(range(12))
+
+
+def test_states_and_attention_have_their_own_axes():
+    lstm = nn.LSTM(3, 4, num_layers=2, batch_first=True)
+    x = torch.randn(5, 7, 3)
+    with gp.Probe(nn.Sequential(lstm), "0#out.1.0", pool="last") as probe:
+        lstm_states = lstm(x)[1][0]
+        model = probe.model
+        model(x)
+    assert np.allclose(probe.clouds["0#out.1.0"].points, lstm_states[-1].detach(), atol=1e-6)
+
+    class Attends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2)
+
+        def forward(self, x):  # (n, t, c)
+            turned = x.transpose(0, 1)
+            return self.attention(turned, turned, turned)[0].transpose(0, 1)
+
+    model, x = Attends(), torch.randn(6, 3, 4)
+    with gp.Probe(model, "attention#out.1", pool="flatten") as probe:
+        model(x)
+    assert probe.clouds["attention#out.1"].points.shape == (6, 9)
+
+
+def test_a_model_that_takes_time_first_is_told_from_its_parts():
+    layer = nn.TransformerEncoderLayer(8, 2, dim_feedforward=8, dropout=0.0)
+    encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+    model = nn.Sequential(nn.Linear(5, 8), encoder, nn.Linear(8, 4))
+    x = torch.randn(10, 6, 5)  # ten tokens of six samples
+    probe = gp.Probe(model, ["0", "1", "2"])
+    with pytest.warns(DetachedProbeWarning, match="give layout='tnc'"), probe:
+        model(x)
+    assert not probe.clouds
+    with gp.Probe(model, ["1", "2"], layout="tnc") as probe:
+        model(x)
+    shapes = {name: cloud.points.shape for name, cloud in probe.clouds.items()}
+    assert shapes == {"1": (6, 8), "2": (6, 4)}
+
+
+def test_labels_keep_their_values_when_their_type_widens():
+    model = mlp()
+    with gp.Probe(model, "2") as probe:
+        for labels in (np.array([0, 1]), np.array([0.5, 1.5])):
+            probe.identify(labels=labels)
+            model(torch.randn(2, 3))
+    assert probe.clouds["2"].labels.tolist() == [0, 1, 0.5, 1.5]
+
+
+def test_memory_is_asked_for_all_layers_together(monkeypatch):
+    model = nn.Sequential(*(nn.Linear(100, 100) for _ in range(8)))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
+    probe = gp.Probe(model, [str(i) for i in range(8)], points=300_000)
+    probe = gp.Probe(model, [str(i) for i in range(8)], points=300_000)
+    with pytest.warns(DetachedProbeWarning, match="beside those of other layers"), probe:
+        model(torch.randn(4, 100))
+
+
+def test_a_module_whose_name_ends_like_a_repeated_call():
+    model = nn.ModuleDict({"c#1": nn.ReLU()})
+    model.forward = lambda x: model["c#1"](x)
+    with gp.Probe(model, "c#1") as probe:
+        model(torch.randn(2, 3))
+    assert [row["type"] for row in probe.manifest] == ["ReLU"]
