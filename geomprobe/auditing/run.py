@@ -33,6 +33,7 @@ def audit(
     points: int = 1000,
     pool: str | Mapping[str, str] = "auto",
     mask: Mask = "auto",
+    layout: str = "ntc",
     samples: int = 64,
     n_train: int | None = None,
     seed: int = 0,
@@ -50,7 +51,7 @@ def audit(
     loss : callable, optional
         ``loss(outputs, targets)`` as in training. The Fisher information follows from it, so
         without it those analyzers report what they lack.
-    layers, exclude, points, pool, mask
+    layers, exclude, points, pool, mask, layout
         What to observe; see :class:`~geomprobe.Probe`.
     analyzers : names or instances, optional
         Default: every registered analyzer.
@@ -87,6 +88,7 @@ def audit(
         points=points,
         pool=pool,
         mask=mask,
+        layout=layout,
         seed=seed,
         strict=strict,
     )

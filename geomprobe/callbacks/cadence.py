@@ -71,9 +71,9 @@ class Budget:
     def __init__(self, share: float | None) -> None:
         if share is not None and not 0 < share <= 1:
             raise ValueError(f"budget must be a share of wall time in (0, 1] or None, got {share}")
-        self._share = share
+        self.share = share
         self._started = time.perf_counter()
-        self._spent = 0.0
+        self.spent = 0.0
         self._costs: list[float] = []
 
     @contextmanager
@@ -83,11 +83,11 @@ class Budget:
         try:
             yield
         finally:
-            self._spent += time.perf_counter() - started
+            self.spent += time.perf_counter() - started
 
     def book(self, seconds: float) -> None:
         """Book time that was spent elsewhere."""
-        self._spent += seconds
+        self.spent += seconds
 
     def observed(self, seconds: float) -> None:
         """Remember what one observation has cost, all in all."""
@@ -101,7 +101,7 @@ class Budget:
     @property
     def overhead(self) -> float:
         """Share of the wall time that was spent."""
-        return self._spent / max(self.elapsed, 1e-9)
+        return self.spent / max(self.elapsed, 1e-9)
 
     @property
     def affords(self) -> bool:
@@ -109,16 +109,16 @@ class Budget:
 
         It is expected to cost as much as the dearest of the last five.
         """
-        if self._share is None or not self._costs:
+        if self.share is None or not self._costs:
             return True
         expected = max(self._costs)
-        return self._spent + expected <= self._share * (self.elapsed + expected)
+        return self.spent + expected <= self.share * (self.elapsed + expected)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the account."""
-        return {"spent": self._spent, "elapsed": self.elapsed, "costs": list(self._costs)}
+        return {"spent": self.spent, "elapsed": self.elapsed, "costs": list(self._costs)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the account that :meth:`state_dict` returned."""
         self._started = time.perf_counter() - state["elapsed"]
-        self._spent, self._costs = state["spent"], list(state["costs"])
+        self.spent, self._costs = state["spent"], list(state["costs"])

@@ -19,7 +19,7 @@ from geomprobe.callbacks.history import History, Record
 from geomprobe.callbacks.sources import ProbePass, Source, TrainingTap
 from geomprobe.clouds import CloudSet, Trajectory
 from geomprobe.evidence import Evidence, Loss
-from geomprobe.exceptions import DetachedProbeWarning, GeomprobeWarning
+from geomprobe.exceptions import DetachedProbeWarning, FileFormatError, GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.quiet import quiet, streams_kept
@@ -71,7 +71,7 @@ class Monitor:
         model that is on an accelerator, with ``strict``, and under ``torch.distributed``.
     analyzers : names or instances
         What to run at each observation.
-    layers, exclude, points, pool, sampler, mask
+    layers, exclude, points, pool, sampler, mask, layout
         See :class:`~geomprobe.Probe`.
     samples : int
         Inputs kept for analyzers that run the model.
@@ -116,6 +116,7 @@ class Monitor:
         pool: str | Mapping[str, str] = "auto",
         sampler: str = "uniform",
         mask: Mask = "auto",
+        layout: str = "ntc",
         samples: int = 64,
         loss: Loss | None = None,
         n_train: int | None = None,
@@ -143,6 +144,7 @@ class Monitor:
             pool=pool,
             sampler=sampler,
             mask=mask,
+            layout=layout,
             seed=seed,
             strict=strict,
         )
@@ -159,12 +161,13 @@ class Monitor:
         self._pending: deque[_Observation] = deque()
         self._history = History()
         self._missed = False
+        self._left_out, self._recording_seconds = 0, 0.0
         self._loss: float | None = None
 
     @property
     def history(self) -> History:
         """The observations so far. Waits for analyses that are under way."""
-        self._finish()
+        self._wait()
         return self._history
 
     @property
@@ -191,8 +194,10 @@ class Monitor:
         """
         with self._budget.measured():
             due = self._cadence.step()
-            self._loss = None if loss is None else float(loss)
+            self._loss = None if loss is None else float(getattr(loss, "detach", lambda: loss)())
+            started = time.perf_counter()
             self._record()
+            self._recording_seconds += time.perf_counter() - started
             self._finish(wait=False)
         self._budget.book(self._source.seconds - self._source_seconds)
         self._source_seconds = self._source.seconds
@@ -216,6 +221,15 @@ class Monitor:
         if self._missed:
             self._observe()
         self._release()
+        share = self._recording_seconds / max(self._budget.elapsed, 1e-9)
+        limit = self._budget.share
+        if self._left_out and self._recorder is not None and limit and share > limit / 2:
+            warnings.warn(
+                f"{self._left_out} observations were left out, since recording the trajectory "
+                f"alone takes {share:.1%} of the time: give a larger budget, or budget=None",
+                GeomprobeWarning,
+                stacklevel=2,
+            )
         if self._cadence.steps and not self._history:
             warnings.warn(
                 f"no observation was made in {self._cadence.steps} steps: give steps_per_epoch, "
@@ -291,6 +305,8 @@ class Monitor:
         # Only the first process knows what analyses cost.
         if from_first(affordable):
             self._observe()
+        else:
+            self._left_out += 1
 
     def _observe(self) -> None:
         started = time.perf_counter()
@@ -331,7 +347,7 @@ class Monitor:
             return
         try:
             self._store.append(clouds, step=self._cadence.steps, replace=True)
-        except OSError as error:
+        except (OSError, FileFormatError) as error:
             if self._strict:
                 raise
             self._store = None
@@ -386,9 +402,16 @@ class Monitor:
             for finding in failures:
                 warn_of_failure(finding)
 
+    def _wait(self) -> None:
+        """Wait for all analyses; waiting beyond the time that they took themselves is a cost."""
+        started, booked = time.perf_counter(), self._budget.spent
+        self._finish()
+        waited = time.perf_counter() - started
+        self._budget.book(max(0.0, waited - (self._budget.spent - booked)))
+
     def _release(self) -> None:
         """Wait for what is under way, and let go of workers and hooks."""
-        self._finish()
+        self._wait()
         self._background.close()
         self._source.close()
 

@@ -74,10 +74,10 @@ class ProbePass:
 
     def evidence(self) -> Evidence | None:
         """Show the data to the model, and return what its layers gave."""
-        probe = Probe(self._model, **self._probing)
-        return collect_together(
-            probe, self._data, samples=self._samples, seed=self._probing["seed"]
-        )
+        probe, seed = Probe(self._model, **self._probing), self._probing["seed"]
+        # A loader that shuffles or augments then shows the same samples every time.
+        with streams_kept(seed):
+            return collect_together(probe, self._data, samples=self._samples, seed=seed)
 
     def identify(self, ids: Array | None, labels: Array | None) -> None:
         """Refuse: the training batches are not looked at."""
@@ -127,6 +127,8 @@ class TrainingTap:
 
     def evidence(self) -> Evidence | None:
         """Take what has passed since the last observation, and start anew."""
+        if self._probe.failure:
+            raise ValueError(f"the training batches are looked at no longer: {self._probe.failure}")
         model, clouds = self._probe.model, self._probe.gather()
         if not self._probe.phases:
             self._probe.warn_of_silence()

@@ -17,6 +17,9 @@ _CONVENTIONS = {
     "key_padding_mask": False,
 }
 
+#: Scores this low give no weight.
+_HIDDEN = -1e4
+
 
 def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) -> Any:
     """Return which positions of a batch are real.
@@ -27,7 +30,8 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
         The name of an argument that is nonzero, or True, at real positions; a callable of all the
         arguments by name that returns such a tensor; ``"auto"``: the argument ``attention_mask``,
         or one of PyTorch's ``key_padding_mask``s (True at padding), if the model was given one of
-        zeros and ones of two axes; ``None``: every position is real.
+        two axes, of zeros and ones, or of zeros and -inf at padding; ``None``: every position is
+        real.
     given : mapping of str to Any
         What the model was called with; see :func:`~geomprobe.hooks.outputs.arguments`. If it is
         called with one mapping, that mapping's entries.
@@ -49,8 +53,9 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
         given = only
     if mask == "auto":
         for name, real in _CONVENTIONS.items():
-            if (tensor := _if_mask(given.get(name), n_samples)) is not None:
-                return (tensor.cpu().numpy() != 0) == real
+            told = _if_mask(given.get(name), n_samples, real)
+            if told is not None:
+                return told.cpu().numpy()[:, -_positions(given, told.shape[1]) :]
         return None
     if isinstance(mask, str) and mask not in given:
         raise ValueError(f"the model was given no argument {mask!r} as a mask, but {list(given)}")
@@ -61,18 +66,32 @@ def padding_mask(mask: Mask, given: Mapping[str, Any], n_samples: int | None) ->
     return value.detach().cpu().numpy() != 0
 
 
-def _if_mask(value: Any, n_samples: int | None) -> torch.Tensor | None:
-    """Return a tensor if it tells padding; a mask of pairs of positions does not."""
+def _positions(given: Mapping[str, Any], told: int) -> int:
+    """Return how many positions the model is shown: with a cache of the past, only the last."""
+    if given.get("past_key_values") is not None:
+        for name in ("input_ids", "inputs_embeds"):
+            if isinstance(shown := given.get(name), torch.Tensor) and shown.ndim > 1:
+                return min(shown.shape[1], told)
+    return told
+
+
+def _if_mask(value: Any, n_samples: int | None, real: bool) -> torch.Tensor | None:
+    """Return which positions are real, if a tensor tells; one of pairs of positions does not."""
     if not isinstance(value, torch.Tensor) or value.ndim != 2:
         return None
     tensor = value.detach()
     ones, zeros = tensor == 1, tensor == 0
     if tensor.is_floating_point() and not ((zeros | ones).all() and ones.any(dim=1).all()):
-        return None  # Added to scores, where 0 stands for a real position.
+        # Added to scores: 0 stands for a real position, and a large negative number for padding.
+        if not (zeros | (tensor <= _HIDDEN)).all() or zeros.all():
+            return None
+        there = zeros
+    else:
+        there = ~zeros if real else zeros
     if tensor.shape[0] != tensor.shape[1]:
-        return tensor
+        return there
     causal = torch.ones_like(tensor, dtype=torch.bool).tril()
     is_of_pairs = tensor.shape[0] != n_samples or any(
-        torch.equal(part, causal) for part in (tensor != 0, tensor == 0)
+        torch.equal(part, causal) for part in (there, ~there)
     )
-    return None if is_of_pairs else tensor
+    return None if is_of_pairs else there

@@ -24,16 +24,20 @@ def visits(model: nn.Module) -> int:
 
 
 @contextmanager
-def streams_kept() -> Iterator[None]:
+def streams_kept(seed: int | None = None) -> Iterator[None]:
     """Put the global random streams of Python, numpy and torch back on exit, on every device.
 
-    Even an import can draw from them.
+    Even an import can draw from them. With a seed they start from it within.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if cuda else ()
     try:
         with torch.random.fork_rng(devices=devices):
+            if seed is not None:
+                random.seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002
+                torch.manual_seed(seed)
             yield
     finally:
         random.setstate(python_state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 import warnings
 import weakref
@@ -17,7 +18,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from geomprobe.evidence import leading_size
-from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.exceptions import DetachedProbeWarning, SkippedLayerWarning
 from geomprobe.hooks.compiled import compiled_parts, eager_stance
 from geomprobe.hooks.names import key_of, split_port
 from geomprobe.hooks.outputs import arguments, leaves
@@ -73,7 +74,8 @@ class Tap:
     checkpointing, values inside transformations of ``torch.func``, and the passes of other
     observers, which run inside :func:`~geomprobe.hooks.quiet`: a tap attached outside of it does
     not hear them. :attr:`unheard` keeps the reasons. Copies and pickles of a hooked model carry
-    hooks that do nothing. Compiled code calls no hooks, and while a tap is attached to a model with
+    hooks that do nothing. Of passes that several threads make at once, one at a time is told.
+    Compiled code calls no hooks, and while a tap is attached to a model with
     compiled parts, whatever ``torch.compile`` has compiled runs eagerly.
     """
 
@@ -99,6 +101,7 @@ class Tap:
         self._visits = 0
         self._depth = 0
         self._counted = 0
+        self._lock, self._thread = threading.Lock(), 0
         self._phase: str | None = None
         #: Wall time that listening has taken.
         self.seconds = 0.0
@@ -142,6 +145,7 @@ class Tap:
     def detach(self) -> None:
         """Take the hooks off; a second call changes nothing."""
         self._batch = self._inputs = None
+        self._thread = 0
         if self._hooks is not None:
             self._hooks()
 
@@ -162,7 +166,7 @@ class Tap:
             self._phase = before
 
     def _begin(self, args: Any, kwargs: Any) -> None:
-        if not self._hears():
+        if not self._hears() or not self._enters():
             return
         if self._batch is not None and _calls_itself(self._model):
             self._depth += 1
@@ -179,6 +183,14 @@ class Tap:
     def _given(self) -> dict[str, Any]:
         return {} if self._inputs is None else arguments(self._model, *self._inputs)
 
+    def _enters(self) -> bool:
+        """Whether no other thread is within a pass; hooks keep account of one at a time."""
+        with self._lock:
+            if self._thread not in (0, threading.get_ident()):
+                return False
+            self._thread = threading.get_ident()
+            return True
+
     def _hears(self) -> bool:
         """Whether what runs now is a pass to be heard, or a part of one."""
         return not _in_backward() and not _in_functorch() and visits(self._model) == self._visits
@@ -188,7 +200,7 @@ class Tap:
         self._counted = max(self._counted, samples)
 
     def _end(self) -> None:
-        if self._batch is None or not self._hears():
+        if self._batch is None or not self._hears() or self._thread != threading.get_ident():
             return
         if self._depth:
             self._depth -= 1
@@ -196,6 +208,7 @@ class Tap:
         size = self._batch.size
         self.samples_seen += self._counted if size is None else size
         self._batch = self._inputs = None
+        self._thread = 0
 
     def _tell(self, site: str, module: nn.Module, value: Any) -> None:
         if _in_backward() or visits(self._model) != self._visits:
@@ -205,6 +218,12 @@ class Tap:
             return
         if self._batch is None:
             self.unheard[site] = "called outside a forward pass of the whole model"
+            return
+        if self._thread != threading.get_ident():
+            if site not in self.unheard:
+                self.unheard[site] = "called from another thread in the middle of a pass"
+                message = f"layer {site!r} is not observed in some passes: {self.unheard[site]}"
+                warnings.warn(message, SkippedLayerWarning, stacklevel=3)
             return
         started = time.perf_counter()
         call = self._calls[site]

@@ -159,6 +159,8 @@ def _show(
                 shown = _in_model_precision(batch, probe.model)
                 _run(probe.model, shown)
                 kept.add(shown, ids)
+                if probe.failure:
+                    raise ValueError(f"the clouds would hold a part of the data: {probe.failure}")
         finally:
             probe.detach()
     if len(kept.choice):

@@ -85,7 +85,7 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
         return as_samples(data).batches(batch_size)
     if isinstance(data, tuple) and len(data) == 2 and _is_inputs_and_targets(*data):
         return as_samples(data).batches(batch_size)
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset) and not (isinstance(data, IterableDataset) and _batched(data)):
         return DataLoader(data, batch_size)
     if isinstance(data, DataLoader) and data.persistent_workers:
         # Its one iterator may be in use, and would be started anew.
@@ -148,6 +148,15 @@ def as_samples(batch: Any) -> Samples:
     else:
         inputs, targets = batch, None
     return Samples(_tensors(inputs), _tensors(targets))
+
+
+def _batched(data: IterableDataset[Any]) -> bool:
+    """Whether a stream yields batches rather than samples: a target for each row of the inputs."""
+    first = next(iter(data), None)
+    if not isinstance(first, tuple | list) or len(first) != 2:
+        return False
+    sizes = [len(one) for one in first if isinstance(one, torch.Tensor | np.ndarray) and one.ndim]
+    return len(sizes) == 2 and sizes[0] == sizes[1]
 
 
 def _is_inputs_and_targets(inputs: Any, targets: Any) -> bool:

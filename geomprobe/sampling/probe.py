@@ -170,6 +170,11 @@ class Probe:
         return self._tap.seconds
 
     @property
+    def failure(self) -> str:
+        """What has detached the probe in the middle of its work; empty unless something has."""
+        return self._tap.failure
+
+    @property
     def phases(self) -> tuple[str, ...]:
         """The phases of the passes so far: ``"train"``, ``"eval"``, or named by :meth:`phase`."""
         return self._samples.phases
@@ -235,6 +240,8 @@ class Probe:
         """Say why a site that can be observed has given nothing; empty if it may still come."""
         if self._tap.failure or site in self._tap.unheard:
             return self._tap.failure or self._tap.unheard[site]
+        if not any(self.selection.selected[site] is one for one in self.model.modules()):
+            return "no part of the model any more, since another module has taken its place"
         if not self._tap.passes:
             return ""
         layer, compiled = split_port(site)[0], compiled_parts(self.model)

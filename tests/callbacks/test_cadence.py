@@ -92,5 +92,5 @@ def test_an_account_goes_on_where_it_was_interrupted(clock):
     clock.now += 1000
     resumed = Budget(0.1)
     resumed.load_state_dict(state)
-    assert resumed.overhead == budget._spent / 30
+    assert resumed.overhead == budget.spent / 30
     assert not resumed.affords

@@ -262,9 +262,9 @@ def test_with_tap_the_time_within_the_training_passes_counts():
     monitor = tapped(0, model, every="9 steps")
     for _ in range(20):
         model(torch.zeros(4, 3))
-    assert monitor._budget._spent == 0
+    assert monitor._budget.spent == 0
     monitor.step()
-    assert monitor._budget._spent > monitor._source.seconds > 0
+    assert monitor._budget.spent > monitor._source.seconds > 0
 
 
 def test_with_tap_ids_and_labels_can_be_given_and_without_are_refused():
@@ -367,3 +367,67 @@ def test_a_loss_that_is_not_finite_survives_the_file(tmp_path):
     losses = [record.loss for record in History.load(tmp_path / "history.json")]
     assert math.isnan(losses[0])
     assert losses[1:] == [math.inf, None, 0.5]
+
+
+def test_a_loader_that_shuffles_shows_the_same_samples_every_time():
+    x = torch.arange(60.0).reshape(30, 2)
+    loader = DataLoader(TensorDataset(x), batch_size=10, shuffle=True)
+    seen = []
+
+    class Keeps:
+        name, needs, readings = "keeps", frozenset({"activations"}), {}
+
+        def __call__(self, evidence):
+            seen.append(evidence.clouds["(root)"])
+            return ()
+
+    monitor = gp.Monitor(
+        nn.Identity(),
+        loader,
+        layers="(root)",
+        analyzers=Keeps(),
+        every="1 steps",
+        workers=0,
+        budget=None,
+    )
+    for _ in range(2):
+        torch.rand(7)
+        monitor.step()
+    assert np.array_equal(seen[0].points, seen[1].points)
+    assert np.array_equal(seen[0].sample_ids, seen[1].sample_ids)
+
+
+def test_a_pass_that_is_cut_short_makes_no_finding_of_what_came_before():
+    calls = []
+
+    def mask(given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise RuntimeError("no mask today")
+        return torch.ones(4, 3)
+
+    model = nn.Sequential(nn.Linear(2, 2))
+    data = [torch.randn(4, 3, 2) for _ in range(5)]
+    monitor = gp.Monitor(model, data, mask=mask, every="1 steps", workers=0, budget=None)
+    with pytest.warns(DetachedProbeWarning):
+        monitor.step()
+    ((finding,),) = (record.findings for record in monitor.history)
+    assert "a part of the data" in finding.failed
+    assert "no mask today" in finding.failed
+
+
+def test_what_the_trajectory_leaves_no_time_for_is_told(monkeypatch):
+    model = nn.Linear(2, 2)
+    monitor = gp.Monitor(
+        model,
+        torch.randn(10, 2),
+        analyzers=(),
+        trajectory=2,
+        every="1 steps",
+        workers=0,
+        budget=1e-9,
+    )
+    for _ in range(3):
+        monitor.step(loss=torch.tensor(1.0, requires_grad=True))
+    with pytest.warns(gp.GeomprobeWarning, match="2 observations were left out, since recording"):
+        monitor.close()

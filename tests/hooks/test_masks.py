@@ -29,7 +29,6 @@ def test_conventions_of_libraries_are_known(given):
         {"x": REAL, "attention_mask": torch.zeros(3, 3, dtype=torch.long)},
         {"x": REAL, "attention_mask": torch.zeros(2, 1, 3, 3, dtype=torch.long)},
         {"x": REAL, "attention_mask": torch.zeros(2, 3)},
-        {"x": REAL, "attention_mask": torch.log(REAL)},
     ],
 )
 def test_what_is_no_padding_mask_is_not_taken_for_one(given):
@@ -61,3 +60,19 @@ def test_a_causal_mask_of_as_many_tokens_as_samples_tells_no_padding(dtype):
     lengths = torch.ones(5, 5).tril()
     lengths[4] = lengths[1]  # Of a batch of sequences, no two of which need differ.
     assert padding_mask("auto", {"attention_mask": lengths.to(dtype)}, 5).sum() == 12
+
+
+def test_a_mask_that_is_added_to_scores_tells_padding():
+    real = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    for hidden in (-torch.inf, torch.finfo(torch.float32).min):
+        added = torch.zeros(2, 3).masked_fill(real == 0, hidden)
+        for name in ("attention_mask", "src_key_padding_mask"):
+            assert padding_mask("auto", {name: added}, 2).tolist() == (real != 0).tolist()
+    assert padding_mask("auto", {"src_key_padding_mask": torch.zeros(2, 3)}, 2) is None
+
+
+def test_with_a_cache_of_the_past_the_last_positions_count():
+    mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 1]])
+    given = {"input_ids": torch.ones(2, 1), "attention_mask": mask, "past_key_values": object()}
+    assert padding_mask("auto", given, 2).tolist() == [[True], [True]]
+    assert padding_mask("auto", {**given, "past_key_values": None}, 2).shape == (2, 4)

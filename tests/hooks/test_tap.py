@@ -1,13 +1,14 @@
 import copy
 import gc
 import pickle
+import threading
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.exceptions import DetachedProbeWarning, SkippedLayerWarning
 from geomprobe.hooks import Tap, quiet, select_layers
 from geomprobe.hooks.names import key_of
 
@@ -306,3 +307,27 @@ def test_a_pass_cut_off_by_an_interrupt_does_not_count_as_the_outer_one():
         model(torch.randn(3, 2))
         model(torch.randn(3, 2))
     assert heard[1:] == [("0", 0, 3), ("0", 3, 3)]
+
+
+def test_of_two_threads_one_at_a_time_is_heard():
+    waiting, go_on = threading.Event(), threading.Event()
+
+    class Waits(nn.Module):
+        def forward(self, x):
+            if len(x) == 2:
+                waiting.set()
+                assert go_on.wait(60)
+            return x
+
+    model, heard = nn.Sequential(nn.ReLU(), Waits(), nn.Tanh()), Heard()
+    with tap(model, ["0", "2"], heard) as one:
+        thread = threading.Thread(target=model, args=(torch.randn(2, 3),))
+        thread.start()
+        assert waiting.wait(60)
+        with pytest.warns(SkippedLayerWarning, match="another thread"):
+            model(torch.randn(5, 3))
+        go_on.set()
+        thread.join()
+        model(torch.randn(4, 3))
+        assert one.samples_seen == 6
+    assert heard == [("0", 0, 2), ("2", 0, 2), ("0", 2, 4), ("2", 2, 4)]

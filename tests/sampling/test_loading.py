@@ -96,12 +96,16 @@ def test_a_loader_with_persistent_workers_that_is_in_use_goes_on():
     assert torch.equal(torch.cat(seen), X)
 
 
-def test_an_iterable_dataset_yields_samples_not_batches():
+@pytest.mark.parametrize("size", [None, 2])
+def test_an_iterable_dataset_yields_samples_or_batches_with_as_many_targets(size):
     class Stream(IterableDataset):
         def __iter__(self):
-            return iter(zip(X, Y, strict=True))
+            if size is None:
+                return iter(zip(X, Y, strict=True))
+            return iter(zip(X.split(size), Y.split(size), strict=True))
 
     batches = list(iterate_batches(Stream(), batch_size=2))
+    assert [len(batch) for batch in batches] == [2, 2, 1]
     assert torch.equal(torch.cat([batch.inputs for batch in batches]), X)
     assert torch.equal(torch.cat([batch.targets for batch in batches]), Y)
 

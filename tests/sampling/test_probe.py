@@ -429,3 +429,11 @@ def test_a_module_whose_name_ends_like_a_repeated_call():
     with gp.Probe(model, "c#1") as probe:
         model(torch.randn(2, 3))
     assert [row["type"] for row in probe.manifest] == ["ReLU"]
+
+
+def test_a_layer_that_was_replaced_is_told():
+    model = mlp()
+    probe = gp.Probe(model, "2")
+    model[2] = nn.Linear(4, 2)
+    with pytest.warns(SkippedLayerWarning, match="no part of the model any more"), probe:
+        model(torch.randn(2, 3))
