@@ -46,8 +46,9 @@ long: $(giotto)/.installed-test $(modern)/.installed  ## run the tests that take
 	$(giotto)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 	$(modern)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 
-bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour; wants a quiet machine)
+bench: $(bench)/.installed  ## measure time and memory beside the peers (half an hour; wants a quiet machine)
 	$(bench)/bin/python benchmarks/capture.py
+	$(bench)/bin/python benchmarks/homology.py
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated

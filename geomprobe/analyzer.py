@@ -25,7 +25,7 @@ class Analyzer(Protocol):
 
     In practice a frozen dataclass whose fields are its parameters. It yields findings one by one,
     so that what is finished survives a failure or an interrupt, and leaves ``seconds`` to the
-    caller.
+    caller. One with an attribute ``by_default`` that is false runs in an audit only if asked for.
     """
 
     #: Name in the registry, in findings and in metric names.

@@ -54,7 +54,8 @@ def audit(
     layers, exclude, points, pool, mask, layout
         What to observe; see :class:`~geomprobe.Probe`.
     analyzers : names or instances, optional
-        Default: every registered analyzer.
+        Default: every registered analyzer but those that must be asked for, ``layer_topology``,
+        ``trajectory_topology`` and ``neural_persistence``.
     samples : int
         Inputs kept for analyzers that run the model themselves.
     n_train : int, optional
@@ -81,6 +82,8 @@ def audit(
     started = time.perf_counter()
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
+    if analyzers is None:
+        chosen = [one for one in chosen if getattr(one, "by_default", True)]
     probe = Probe(
         model,
         layers,

@@ -129,8 +129,8 @@ def distance_matrix(points: Array, metric: str) -> Array:
         from scipy.spatial.distance import pdist, squareform
 
         matrix = squareform(pdist(points, metric))
-    unusable = (matrix.size - int(np.isfinite(matrix).sum())) // 2
-    if unusable:
+    lost = ~np.isfinite(matrix)
+    if unusable := int(lost.sum() - np.diag(lost).sum()) // 2:
         raise ValueError(
             f"metric {metric!r} gives {unusable} of {math.comb(len(points), 2)} pairs of points no "
             "finite distance; rescale the points, or leave out those where it is undefined (for "

@@ -1,4 +1,4 @@
-"""Distances between points, to the last digits also where points nearly coincide."""
+"""Distances: of points, and of the iterates of a training by what they do to each sample."""
 
 from __future__ import annotations
 
@@ -35,3 +35,56 @@ def euclidean_distances(X: Any) -> Array:
         distances: Array = points @ points.T
     finish_squares(distances, points, np.diag(distances).copy(), _CANCELLED)
     return distances
+
+
+def loss_pseudometric(losses: Any) -> Array:
+    """Return the mean absolute difference of the losses of two iterates on each sample.
+
+    Parameters
+    ----------
+    losses : array of shape (T, n)
+        Loss of each of n samples at each of T iterates.
+
+    Returns
+    -------
+    array of shape (T, T)
+        A pseudo-metric: iterates that do the same to every sample have distance 0.
+
+    References
+    ----------
+    Dupuis, B., Deligiannidis, G. and Şimşekli, U. (2023). Generalization bounds using
+    data-dependent fractal dimensions. ICML.
+    """
+    matrix: Array = _by_sample(losses, "losses", "cityblock") / np.shape(losses)[1]
+    return matrix
+
+
+def zero_one_pseudometric(predictions: Any) -> Array:
+    """Return the share of the samples that two iterates classify differently.
+
+    Parameters
+    ----------
+    predictions : int array of shape (T, n)
+        Class of each of n samples at each of T iterates; or whether it was predicted rightly, for
+        the difference of the 0-1 losses.
+
+    Returns
+    -------
+    array of shape (T, T)
+    """
+    return _by_sample(predictions, "predictions", "hamming")
+
+
+def _by_sample(values: Any, name: str, metric: str) -> Array:
+    from scipy.spatial.distance import pdist, squareform
+
+    given = np.asarray(values)
+    if given.ndim != 2 or len(given) < 2 or not given.shape[1] or given.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must be numbers of shape (T, n), a row for each of two iterates or more, got "
+            f"shape {given.shape} and dtype {given.dtype}"
+        )
+    if not np.isfinite(given).all():
+        raise ValueError(f"{int((~np.isfinite(given)).sum())} of the {name} are NaN or infinity")
+    matrix: Array = squareform(pdist(given.astype(np.float64), metric))
+    return matrix

@@ -76,7 +76,8 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
     Raises
     ------
     ValueError
-        Not a cloud of two points or more, all finite and not all equal.
+        Not a cloud of two points or more, all finite and not all equal; an unknown algorithm; no
+        positive number of threads.
 
     Notes
     -----
@@ -94,6 +95,8 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
     known = ("auto", "prim", "products", "trees")
     if algorithm not in known:
         raise ValueError(f"algorithm must be one of {known}, got {algorithm!r}")
+    if n_jobs is not None and n_jobs < 1:
+        raise ValueError(f"n_jobs must be None, for all cores, or at least 1, got {n_jobs}")
     points = as_points(X)
     points = points - points.mean(axis=0)
     # Of the order of 1, by a power of two, so that no square overflows or underflows.
@@ -125,7 +128,13 @@ def minimum_spanning_tree(distances: Any) -> SpanningTree:
     Parameters
     ----------
     distances : array of shape (n, n)
-        Symmetric. An infinite distance is no edge, so that there may be several components.
+        Symmetric. An infinite distance is no edge, so that there may be several components, and
+        the result is a forest.
+
+    Raises
+    ------
+    ValueError
+        Not a square matrix of two points or more, not symmetric, or NaN.
 
     Notes
     -----
@@ -140,7 +149,14 @@ def minimum_spanning_tree(distances: Any) -> SpanningTree:
         )
     if np.isnan(matrix).any():
         raise ValueError(f"{int(np.isnan(matrix).sum())} distances are NaN")
-    edges = prim_of_distances(matrix)
+    same = matrix == matrix.T
+    if not same.all() and not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0):
+        i, j = np.unravel_index(np.argmin(same), matrix.shape)
+        raise ValueError(
+            f"distances must be symmetric, and entry ({i}, {j}) is {matrix[i, j]:g} while "
+            f"({j}, {i}) is {matrix[j, i]:g}"
+        )
+    edges = prim_of_distances(matrix, np.arange(len(matrix)))
     return _sorted(edges, matrix[edges[:, 0], edges[:, 1]], len(matrix), "geomprobe")
 
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from geomprobe.storage import Array
 
-_TILE = 1024
+_TILE = 512
 _CHUNK = 64
 
 
@@ -32,7 +32,7 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
     Returns
     -------
     neighbours : int32 array of shape (n, k)
-        In no order.
+        The furthest first, the others in no order.
     squares : array of shape (n, k)
 
     Notes
@@ -43,16 +43,16 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
     norms = np.einsum("ij,ij->i", points, points)
     neighbours = np.full((n, k), -1, np.int32)
     squares = np.full((n, k), np.inf, points.dtype)
-    worst = np.zeros(n, np.int32)
+    limits = np.full(n, np.inf, points.dtype)
     starts = range(0, n, _TILE)
     # Two blocks of points at a time are written to.
     locks = {start: Lock() for start in starts}
 
     def search(pair: tuple[int, int]) -> None:
         i, j = pair
-        product = points[i : i + _TILE] @ points[j : j + _TILE].T
+        products = points[i : i + _TILE] @ points[j : j + _TILE].T
         with locks[j], locks[i] if i != j else nullcontext():
-            _select(product, norms, i, j, neighbours, squares, worst)
+            _select(products, norms, i, j, neighbours, squares, limits)
 
     pairs = [(i, j) for i in starts for j in starts if j <= i]
     # In an order in which pairs that follow one another seldom share a block.
@@ -63,70 +63,57 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
     return neighbours, squares
 
 
-@njit(cache=True, nogil=True)
+# There is no NaN, and infinity is heeded: a minimum can then be taken in vectors.
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"})
 def _select(
-    product: Array,
+    products: Array,
     norms: Array,
     start: int,
     other: int,
     neighbours: Array,
     squares: Array,
-    worst: Array,
+    limits: Array,
 ) -> None:
-    """Take in what the points of two blocks, that begin there, have near in each other."""
-    m, width = product.shape
-    for row in range(m):
-        for begin in range(0, width, _CHUNK):
-            part = product[row, begin : begin + _CHUNK]
-            _take(part, norms, start + row, other + begin, neighbours, squares, worst)
-    if start == other:
-        return
-    turned = np.empty((_CHUNK, _CHUNK), product.dtype)
-    for left in range(0, width, _CHUNK):
-        columns = min(_CHUNK, width - left)
-        for begin in range(0, m, _CHUNK):
-            rows = min(_CHUNK, m - begin)
-            for row in range(rows):
-                part = product[begin + row, left : left + columns]
-                for column in range(len(part)):
-                    turned[column, row] = part[column]
-            for column in range(columns):
-                part = turned[column, :rows]
-                _take(part, norms, other + left + column, start + begin, neighbours, squares, worst)
+    """Take in what the points of two blocks, that begin there, have near in each other.
 
-
-# There is no NaN, and infinity is heeded: a minimum can then be taken in vectors.
-@njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"})
-def _take(
-    products: Array,
-    norms: Array,
-    i: int,
-    start: int,
-    neighbours: Array,
-    squares: Array,
-    worst: Array,
-) -> None:
-    """Take in what point i has near among the points from ``start`` on, given their products."""
-    others = norms[start : start + len(products)]
-    limit = squares[i, worst[i]] - norms[i]
+    The furthest neighbour comes first in each list; a limit is its square less the point's norm.
+    """
     two = products.dtype.type(2)
-    least = others[0] - two * products[0]
-    for c in range(len(products)):
-        least = min(least, others[c] - two * products[c])
-    if least >= limit:
-        return
-    own, listed, names = norms[i], squares[i], neighbours[i]
-    for c in range(len(products)):
-        square = others[c] - two * products[c]
-        if square < limit and start + c != i:
-            listed[worst[i]] = own + square
-            names[worst[i]] = start + c
-            place = 0
-            for slot in range(1, len(listed)):
-                if listed[slot] > listed[place]:
-                    place = slot
-            worst[i] = place
-            limit = listed[place] - own
+    for row in range(len(products)):
+        i = start + row
+        norm = norms[i]
+        width = row if start == other else products.shape[1]
+        for begin in range(0, width, _CHUNK):
+            part = products[row, begin : min(begin + _CHUNK, width)]
+            first = other + begin
+            others, bounds = norms[first : first + len(part)], limits[first : first + len(part)]
+            limit = limits[i]
+            # How far the nearest pair is from entering a list of either point.
+            gap = min(others[0] - limit, norm - bounds[0]) - two * part[0]
+            for c in range(len(part)):
+                gap = min(gap, min(others[c] - limit, norm - bounds[c]) - two * part[c])
+            if gap >= 0:
+                continue
+            for c in range(len(part)):
+                product = two * part[c]
+                if others[c] - product < limits[i]:
+                    _enter(neighbours[i], squares[i], first + c, norm + others[c] - product)
+                    limits[i] = squares[i, 0] - norm
+                if norm - product < bounds[c]:
+                    j = first + c
+                    _enter(neighbours[j], squares[j], i, norm + others[c] - product)
+                    bounds[c] = squares[j, 0] - others[c]
+
+
+@njit(cache=True, nogil=True)
+def _enter(names: Array, squares: Array, name: int, square: float) -> None:
+    """Put a neighbour in the place of the furthest, which comes first, and find the next such."""
+    furthest, largest = 0, square
+    for slot in range(1, len(squares)):
+        if squares[slot] > largest:
+            furthest, largest = slot, squares[slot]
+    names[0], squares[0] = names[furthest], squares[furthest]
+    names[furthest], squares[furthest] = name, square
 
 
 def nearest_elsewhere(points: Array, group: Array, rows: Array, n_jobs: int) -> Array:

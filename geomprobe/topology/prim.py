@@ -133,30 +133,33 @@ def _move(
 
 
 @njit(cache=True, nogil=True)
-def prim_of_distances(distances: Array) -> Array:
-    """Return the edges of a minimum spanning forest of a dense (n, n) matrix of distances.
+def prim_of_distances(distances: Array, rows: Array) -> Array:
+    """Return the edges of a minimum spanning forest of some of the points of a dense matrix.
 
     Infinite entries are no edges; each component has one edge fewer than points.
     """
-    n = len(distances)
+    n = len(rows)
     nearest = np.full(n, np.inf)
-    parent = np.zeros(n, np.int64)
+    parent = np.full(n, rows[0])
     edges = np.empty((n - 1, 2), np.int64)
-    waiting = np.arange(1, n)
-    current = found = 0
-    for step in range(n - 1):
-        best = 0
-        for slot in range(n - 1 - step):
-            j = waiting[slot]
-            if distances[current, j] < nearest[j]:
-                nearest[j] = distances[current, j]
-                parent[j] = current
-            if nearest[j] < nearest[waiting[best]]:
-                best = slot
+    waiting = rows[1:].copy()
+    current, found = rows[0], 0
+    for left in range(n - 1, 0, -1):
+        row = distances[current]
+        best, least = 0, np.inf
+        for slot in range(left):
+            distance = row[waiting[slot]]
+            if distance < nearest[slot]:
+                nearest[slot] = distance
+                parent[slot] = current
+            if nearest[slot] < least:
+                best, least = slot, nearest[slot]
         current = waiting[best]
-        waiting[best] = waiting[n - 2 - step]
-        if nearest[current] < np.inf:
-            edges[found, 0] = parent[current]
+        if least < np.inf:
+            edges[found, 0] = parent[best]
             edges[found, 1] = current
             found += 1
+        waiting[best] = waiting[left - 1]
+        nearest[best] = nearest[left - 1]
+        parent[best] = parent[left - 1]
     return edges[:found]

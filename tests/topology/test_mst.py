@@ -12,6 +12,7 @@ from geomprobe.topology import (
     mst,
     rips_persistence,
 )
+from geomprobe.topology.neighbours import nearest_neighbours
 
 ALGORITHMS = ["prim", "products", "trees"]
 
@@ -107,6 +108,31 @@ def test_what_lists_of_neighbours_miss_is_looked_up(monkeypatch):
     assert np.allclose(tree.lengths, lengths_by_scipy(points), rtol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [11, 512, 1300])
+@pytest.mark.parametrize("n_jobs", [1, 4])
+def test_the_neighbours_are_those_of_a_search_by_sorting(dtype, n, n_jobs):
+    points = np.random.default_rng(n).normal(size=(n, 20)).astype(dtype)
+    names, squares = nearest_neighbours(points, 10, n_jobs)
+    exact = squareform(pdist(points.astype(np.float64), "sqeuclidean"))
+    assert np.allclose(np.take_along_axis(exact, names, 1), squares, rtol=1e-4)
+    assert all(len(set(row)) == 10 and i not in row for i, row in enumerate(names.tolist()))
+    np.fill_diagonal(exact, np.inf)
+    assert np.allclose(np.sort(squares, 1), np.sort(exact, 1)[:, :10], rtol=1e-4)
+    assert np.array_equal(squares[:, 0], squares.max(axis=1))
+
+
+def test_ties_between_clusters_that_are_looked_up(monkeypatch):
+    # Clusters of eight on the corners of a grid: all lists stay at home, all gaps are equal.
+    monkeypatch.setattr(certified, "_NEIGHBOURS", 3)
+    corners = 100.0 * np.stack(np.meshgrid(*[range(4)] * 3), -1).reshape(-1, 3)
+    cube = np.stack(np.meshgrid(*[range(2)] * 3), -1).reshape(-1, 3)
+    points = (corners[:, None] + cube).reshape(-1, 3)
+    tree = euclidean_mst(points, algorithm="products")
+    assert is_a_tree(tree)
+    assert np.allclose(tree.lengths, np.repeat([1.0, 99.0], [64 * 7, 63]), rtol=1e-12)
+
+
 def test_a_path_far_from_the_origin_keeps_its_steps():
     # By products of float32 that are not centred, these steps come out wrong by some per cent, and
     # the PH dimension of such a path fell from 1.370 to 1.295.
@@ -174,6 +200,7 @@ def test_the_diagram_is_that_of_h0():
         (np.ones((4, 3)), {}, "all 4 points are equal"),
         ([[0.0], [np.nan]], {}, "1 of 2 rows hold NaN"),
         ([[0.0], [1.0]], {"algorithm": "kruskal"}, "algorithm must be one of"),
+        ([[0.0], [1.0]], {"n_jobs": -1}, "n_jobs must be None, for all cores, or at least 1"),
     ],
 )
 def test_bad_input_is_refused(points, options, message):
@@ -183,3 +210,5 @@ def test_bad_input_is_refused(points, options, message):
         minimum_spanning_tree(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="2 distances are NaN"):
         minimum_spanning_tree([[0, np.nan], [np.nan, 0]])
+    with pytest.raises(ValueError, match=r"entry \(0, 1\) is 1 while \(1, 0\) is 2"):
+        minimum_spanning_tree([[0, 1], [2, 0]])

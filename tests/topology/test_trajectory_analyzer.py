@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+import geomprobe as gp
+from geomprobe.exceptions import FailedAnalysisWarning
+from geomprobe.topology.analyzers import TrajectoryTopology
+
+
+def examine(path, *, meta=None, n_train=None, **options):
+    path = np.asarray(path, dtype=np.float64)
+    losses = np.full(len(path), np.nan)
+    trajectory = gp.Trajectory(path, np.arange(len(path)), losses, meta or {})
+    evidence = gp.Evidence(trajectory=trajectory, n_train=n_train)
+    (finding,) = gp.analyze(evidence, TrajectoryTopology(**options))
+    return finding
+
+
+def test_a_straight_path_is_its_own_tree():
+    steps = np.random.default_rng(0).uniform(0.5, 1.5, 199)
+    position = np.concatenate([[0], np.cumsum(steps)])
+    finding = examine(position[:, None] * [[3.0, 4.0]], n_train=100)
+    scalars = {name: estimate.value for name, estimate in finding.scalars.items()}
+    assert scalars["path_length"] == pytest.approx(5 * steps.sum())
+    assert scalars["e_alpha"] == pytest.approx(5 * steps.sum())
+    assert scalars["tree_to_path"] == pytest.approx(1)
+    assert scalars["tree_to_diameter"] == pytest.approx(1)
+    assert scalars["ph_dimension"] == pytest.approx(1, abs=0.1)
+    # On a line: 1 + sum of tanh(gap/2) (Leinster and Willerton 2013).
+    assert scalars["positive_magnitude"] == pytest.approx(1 + np.tanh(10 * 5 * steps / 2).sum())
+    assert set(finding.scalars) <= set(TrajectoryTopology.readings)
+
+
+def test_a_path_that_comes_back_has_a_shorter_tree():
+    angles = np.linspace(0, 6 * np.pi, 301)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    scalars = examine(circle).scalars
+    assert scalars["tree_to_path"].value == pytest.approx(1 / 3, abs=0.02)
+    assert "positive_magnitude" not in scalars
+
+
+def test_shape_is_told_from_speed():
+    path = np.cumsum(np.random.default_rng(0).normal(size=(300, 20)), axis=0)
+    slow, fast = examine(path).scalars, examine(100 * path).scalars
+    for name in ("ph_dimension", "tree_to_path", "tree_to_diameter", "unit_magnitude"):
+        assert fast[name].value == pytest.approx(slow[name].value, rel=1e-6)
+    assert fast["e_alpha"].value == pytest.approx(100 * slow["e_alpha"].value)
+
+
+def test_what_was_left_out_is_said():
+    path = np.cumsum(np.random.default_rng(0).normal(size=(120, 3)), axis=0)
+    path[100] = np.nan
+    finding = examine(path, points=80, meta={"stride": 5, "projection": 3})
+    notes = " ".join(finding.notes)
+    assert "The last 80 of 120" in notes
+    assert "1 iterates that are not finite" in notes
+    assert "Every 5th iterate" in notes
+    assert finding.scalars["path_length"].note == "of the projected path"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [(np.zeros((50, 3)), "no iterate has moved"), (np.eye(12), "12 finite iterates are too few")],
+)
+def test_paths_without_a_shape_fail_with_the_reason(path, reason):
+    with pytest.warns(FailedAnalysisWarning, match=reason):
+        finding = examine(path)
+    assert reason in finding.failed
+
+
+def test_bad_parameters_are_refused():
+    with pytest.raises(ValueError, match="points must be at least 40"):
+        TrajectoryTopology(points=10)
+    with pytest.raises(ValueError, match="alpha must be positive"):
+        TrajectoryTopology(alpha=-1)
