@@ -127,22 +127,23 @@ def clouds(quick: bool) -> dict[str, tuple[Array, int]]:
 
 
 def largest_difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
-    """Return the largest difference of births and deaths, over the largest death.
+    """Return how far a bar of the one is from the nearest of the other, over the largest death.
 
-    Infinity where the numbers of bars of positive length differ, to the rounding of float32.
+    In the maximum norm, the largest over all bars of both that are longer than the rounding of
+    float32. Infinity where their numbers differ.
     """
+    from scipy.spatial import cKDTree
+
     top = max(float(np.max(dgm[np.isfinite(dgm)], initial=0.0)) for dgm in ours.values())
     worst = 0.0
     for name, dgm in ours.items():
-        ordered = []
-        for one in (dgm, theirs[name]):
-            long = one[one[:, 1] - one[:, 0] > 1e-6 * top]
-            ordered.append(long[np.lexsort(np.round(long.T / top, 5))])
-        if len(ordered[0]) != len(ordered[1]):
+        one, other = (bars[bars[:, 1] - bars[:, 0] > 1e-6 * top] for bars in (dgm, theirs[name]))
+        ends = [bars[np.isfinite(bars[:, 1])] for bars in (one, other)]
+        if len(one) != len(other) or len(ends[0]) != len(ends[1]):
             return float("inf")
-        finite = np.isfinite(ordered[0])
-        gaps = np.abs(ordered[0][finite] - ordered[1][finite]) / top
-        worst = max(worst, float(gaps.max(initial=0.0)))
+        if len(ends[0]):
+            for a, b in (ends, ends[::-1]):
+                worst = max(worst, float(cKDTree(a).query(b, p=np.inf)[0].max()) / top)
     return worst
 
 
