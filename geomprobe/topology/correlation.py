@@ -22,7 +22,7 @@ class CorrelationDistances(NamedTuple):
     Parameters
     ----------
     distances : array of shape (m, m)
-        1 - |correlation|: symmetric, from 0 to 1.
+        1 - ``|correlation|``: symmetric, from 0 to 1.
     neurons : int array of shape (m,)
         Columns that these are.
     constant : int array
@@ -35,7 +35,7 @@ class CorrelationDistances(NamedTuple):
 
 
 def correlation_distances(A: Any) -> CorrelationDistances:
-    """Return 1 - |Pearson correlation| of every two neurons of a layer.
+    """Return 1 - ``|Pearson correlation|`` of every two neurons of a layer.
 
     Parameters
     ----------

@@ -22,8 +22,8 @@ def neural_persistence(
     """Return the neural persistence of one layer.
 
     Inputs and outputs of the layer are the vertices of a complete bipartite graph, all there from
-    the start, at 1. Its edges, the weights by |w| / ``largest``, come in from the largest to the
-    smallest, down to 0. Each of the n - 1 edges that join two components at w' ends a bar, of
+    the start, at 1. Its edges, the weights by ``|w|`` / ``largest``, come in from the largest to
+    the smallest, down to 0. Each of the n - 1 edges that join two components at w' ends a bar, of
     length 1 - w'. Neural persistence is the p-norm of these lengths: small where weights as large
     as the largest reach every neuron, large where few weights stand out.
 
@@ -146,7 +146,7 @@ def _norm(magnitudes: Array, p: float, normalize: bool = True, essential: bool =
 
 
 def _magnitudes(weight: Any, largest: float | None) -> Array:
-    """Return |w| / largest as a contiguous matrix of its own."""
+    """Return ``|w|`` / largest as a contiguous matrix of its own."""
     given = np.asarray(weight)
     if given.ndim < 2 or not given.size or given.dtype.kind not in "fiu":
         raise ValueError(
