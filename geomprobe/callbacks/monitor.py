@@ -161,7 +161,7 @@ class Monitor:
         self._pending: deque[_Observation] = deque()
         self._history = History()
         self._missed = False
-        self._left_out, self._recording_seconds, self._is_kept = 0, 0.0, False
+        self._left_out, self._recording_seconds = 0, 0.0
         self._loss: float | None = None
 
     @property
@@ -346,14 +346,6 @@ class Monitor:
         if self._store is None:
             return
         try:
-            later = [step for step in self._store.steps if step >= self._cadence.steps]
-            if later and not self._is_kept:
-                self._warn(
-                    f"the store holds clouds of another run, and {len(later)} steps from step "
-                    f"{self._cadence.steps} on are forgotten; give each run a folder of its own"
-                )
-                self._store.truncate(after=self._cadence.steps - 1)
-            self._is_kept = True
             self._store.append(clouds, step=self._cadence.steps, replace=True)
         except (OSError, FileFormatError) as error:
             if self._strict:

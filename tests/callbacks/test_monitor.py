@@ -431,23 +431,3 @@ def test_what_the_trajectory_leaves_no_time_for_is_told(monkeypatch):
         monitor.step(loss=torch.tensor(1.0, requires_grad=True))
     with pytest.warns(gp.GeomprobeWarning, match="2 observations were left out, since recording"):
         monitor.close()
-
-
-def test_a_store_of_another_run_does_not_mix_with_this_one(tmp_path):
-    def run(steps):
-        monitor = gp.Monitor(
-            nn.Linear(2, 2),
-            torch.randn(10, 2),
-            every="1 steps",
-            workers=0,
-            budget=None,
-            analyzers=(),
-            store=tmp_path / "clouds",
-        )
-        for _ in range(steps):
-            monitor.step()
-
-    run(4)
-    with pytest.warns(DetachedProbeWarning, match="4 steps from step 1 on are forgotten"):
-        run(2)
-    assert gp.CloudStore(tmp_path / "clouds").steps == (1, 2)
