@@ -90,8 +90,8 @@ def test_an_interrupted_audit_is_kept_beside_a_complete_one(folder):
         "from mine import *\n"
         "def impatient(*args, **kwargs):\n"
         "    raise KeyboardInterrupt\n"
-        "import geomprobe.topology.analyzers as analyzers\n"
-        "analyzers.rips_persistence = impatient\n"
+        "import geomprobe.topology.analyzers.homology as analyzer\n"
+        "analyzer.rips_persistence = impatient\n"
     )
     arguments = ("--data", "mine:data", "--analyzers", "persistent_homology", *QUICK)
     assert run(folder, "audit", "mine:build", *arguments).returncode == 0

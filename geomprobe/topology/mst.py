@@ -16,7 +16,7 @@ from geomprobe.values import ByValue
 _SINGLE_EPS = 2.0**-24
 # Where which algorithm is fastest, as measured by benchmarks/mst.py.
 _TREE_DIM, _TREE_POINTS = 10, 2_000
-_PRODUCT_POINTS, _PRODUCT_WORK = 4_000, 4e9
+_PRODUCT_POINTS, _PRODUCT_WORK = 1_500, 1.5e9
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
     Returns
     -------
     neighbours : int32 array of shape (n, k)
-        The furthest first, the others in no order.
+        The furthest first.
     squares : array of shape (n, k)
 
     Notes
@@ -63,7 +63,7 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
     return neighbours, squares
 
 
-# There is no NaN, and infinity is heeded: a minimum can then be taken in vectors.
+# There is no NaN, and infinity is heeded. Sums of floats run in vectors; minima would not.
 @njit(cache=True, nogil=True, fastmath={"nnan", "nsz", "reassoc", "contract"})
 def _select(
     products: Array,
@@ -76,9 +76,9 @@ def _select(
 ) -> None:
     """Take in what the points of two blocks, that begin there, have near in each other.
 
-    The furthest neighbour comes first in each list; a limit is its square less the point's norm.
+    A limit is the square of the furthest listed neighbour, less the norm of the point.
     """
-    two = products.dtype.type(2)
+    zero, two = products.dtype.type(0), products.dtype.type(2)
     for row in range(len(products)):
         i = start + row
         norm = norms[i]
@@ -88,11 +88,13 @@ def _select(
             first = other + begin
             others, bounds = norms[first : first + len(part)], limits[first : first + len(part)]
             limit = limits[i]
-            # How far the nearest pair is from entering a list of either point.
-            gap = min(others[0] - limit, norm - bounds[0]) - two * part[0]
+            # Below zero if any pair enters a list of either point.
+            within = zero
             for c in range(len(part)):
-                gap = min(gap, min(others[c] - limit, norm - bounds[c]) - two * part[c])
-            if gap >= 0:
+                to_own, to_other = others[c] - limit, norm - bounds[c]
+                gap = (to_own if to_own < to_other else to_other) - two * part[c]
+                within += gap if gap < 0 else zero
+            if within == 0:
                 continue
             for c in range(len(part)):
                 product = two * part[c]
@@ -107,13 +109,12 @@ def _select(
 
 @njit(cache=True, nogil=True)
 def _enter(names: Array, squares: Array, name: int, square: float) -> None:
-    """Put a neighbour in the place of the furthest, which comes first, and find the next such."""
-    furthest, largest = 0, square
-    for slot in range(1, len(squares)):
-        if squares[slot] > largest:
-            furthest, largest = slot, squares[slot]
-    names[0], squares[0] = names[furthest], squares[furthest]
-    names[furthest], squares[furthest] = name, square
+    """Put a neighbour into a list, the furthest first, from which the first falls out."""
+    slot = 0
+    while slot + 1 < len(squares) and squares[slot + 1] > square:
+        names[slot], squares[slot] = names[slot + 1], squares[slot + 1]
+        slot += 1
+    names[slot], squares[slot] = name, square
 
 
 def nearest_elsewhere(points: Array, group: Array, rows: Array, n_jobs: int) -> Array:
