@@ -32,6 +32,19 @@ def test_points_far_from_the_origin_keep_their_small_distances():
     assert farthest_points(points, 3)[1].tolist() == [3, 1, 0]
 
 
+@pytest.mark.parametrize("scale", [1e-140, 1e-8, 1.0, 1e140])
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+@pytest.mark.parametrize("d", [2, 40])
+def test_points_and_their_distances_give_the_same_order(scale, shift, d):
+    points = np.random.default_rng(0).normal(size=(300, d))
+    points = scale * (np.concatenate([points, points[:20]]) + shift)
+    distances = np.stack([np.linalg.norm(points - point, axis=1) for point in points])
+    order, radii = farthest_points(points, 310, start=5)
+    expected, expected_radii = farthest_points(distances, 310, start=5, metric="precomputed")
+    np.testing.assert_array_equal(order, expected)
+    np.testing.assert_array_equal(radii, expected_radii)
+
+
 @pytest.mark.parametrize(
     ("points", "k", "start", "message"),
     [
@@ -44,3 +57,8 @@ def test_points_far_from_the_origin_keep_their_small_distances():
 def test_bad_input_is_refused(points, k, start, message):
     with pytest.raises(ValueError, match=message):
         farthest_points(points, k, start=start)
+
+
+def test_other_metrics_are_refused():
+    with pytest.raises(ValueError, match="'euclidean' or 'precomputed', got 'cosine'"):
+        farthest_points(np.eye(3), 1, metric="cosine")

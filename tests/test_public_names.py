@@ -43,6 +43,7 @@ PACKAGES = [
         f"geomprobe.{path.parent.name}"
         for path in sorted(Path(geomprobe.__file__).parent.glob("*/__init__.py"))
     ),
+    "geomprobe.topology.differentiable",
 ]
 NAMES = [(package, name) for package in PACKAGES for name in import_module(package).__all__]
 

@@ -6,13 +6,15 @@ from geomprobe.topology.analyzers import (
     PersistentHomology,
     TrajectoryTopology,
 )
+from geomprobe.topology.approximation import landmark_persistence, sparse_rips_persistence
+from geomprobe.topology.bands import BottleneckBand, bottleneck_band
 from geomprobe.topology.correlation import (
     CorrelationDistances,
     correlation_distances,
     correlation_persistence,
 )
 from geomprobe.topology.diagrams import Diagrams, from_giotto, to_giotto
-from geomprobe.topology.distances import bottleneck_distance, wasserstein_distance
+from geomprobe.topology.distances import bottleneck_distance, matching, wasserstein_distance
 from geomprobe.topology.divergence import cross_barcode, rtd
 from geomprobe.topology.geodesics import geodesic_distances
 from geomprobe.topology.landscapes import (
@@ -45,6 +47,7 @@ from geomprobe.topology.summaries import (
 
 __all__ = [
     "AverageLandscape",
+    "BottleneckBand",
     "CorrelationDistances",
     "Diagrams",
     "LayerTopology",
@@ -56,6 +59,7 @@ __all__ = [
     "TrajectoryTopology",
     "average_landscape",
     "betti_curve",
+    "bottleneck_band",
     "bottleneck_distance",
     "correlation_distances",
     "correlation_persistence",
@@ -64,10 +68,12 @@ __all__ = [
     "euclidean_mst",
     "from_giotto",
     "geodesic_distances",
+    "landmark_persistence",
     "landscape",
     "longest_bar",
     "loss_pseudometric",
     "magnitude",
+    "matching",
     "minimum_spanning_tree",
     "neural_persistence",
     "persistence_entropy",
@@ -77,6 +83,7 @@ __all__ = [
     "rtd",
     "shuffled_control",
     "silhouette",
+    "sparse_rips_persistence",
     "to_giotto",
     "total_persistence",
     "wasserstein_distance",

@@ -188,7 +188,7 @@ def _remedy(
         if needed_bytes(engine, size.shrunk(max_dim=dim)) <= limit
     ][-1:]
     if points := _largest(lambda share: needed_bytes(engine, size.shrunk(points=share)) <= limit):
-        fits.append(f"{int(points * size.n_points)} points, for instance landmarks")
+        fits.append(f"{int(points * size.n_points)} points, for instance by landmark_persistence")
     kept = _largest(lambda share: needed_bytes(engine, size.shrunk(edges=share)) <= limit)
     if kept and length_at is not None:
         fits.append(f"threshold={length_at(kept):.3g}, which keeps {kept:.1%} of the edges")

@@ -174,3 +174,30 @@ def compute(arrays: dict[str, Array], parameters: dict[str, Any]) -> dict[str, A
     for dim, listed in enumerate(cocycles):
         found |= {f"cocycle_{dim}_{i}": np.asarray(one) for i, one in enumerate(listed)}
     return found
+
+
+def compute_sparse(arrays: dict[str, Array], parameters: dict[str, Any]) -> dict[str, Array]:
+    """Compute the persistence of gudhi's sparse Rips complex.
+
+    Parameters
+    ----------
+    arrays : dict
+        ``points`` of shape (n, d), or ``matrix`` of distances.
+    parameters : dict
+        ``epsilon``, ``max_dim`` and ``coeff``.
+
+    Returns
+    -------
+    dict
+        ``dgm_k``.
+    """
+    from gudhi import RipsComplex
+
+    named = {"points": "points", "matrix": "distance_matrix"}
+    given = {named[name]: array for name, array in arrays.items()}
+    top = parameters["max_dim"]
+    complex_ = RipsComplex(**given, sparse=parameters["epsilon"])
+    tree = complex_.create_simplex_tree(max_dimension=top + 1)
+    tree.compute_persistence(parameters["coeff"], min_persistence=0.0)
+    intervals = (tree.persistence_intervals_in_dimension(dim) for dim in range(top + 1))
+    return {f"dgm_{dim}": np.reshape(bars, (-1, 2)) for dim, bars in enumerate(intervals)}

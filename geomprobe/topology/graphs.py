@@ -76,6 +76,20 @@ def as_graph(X: Any) -> Any:
     return matrix
 
 
+def dense_distances(X: Any) -> Array:
+    """Return precomputed distances as a float64 matrix, where none may be missing.
+
+    Raises
+    ------
+    ValueError
+        What :func:`as_graph` refuses, a sparse matrix, or an infinite distance.
+    """
+    matrix = as_graph(X)
+    if not isinstance(matrix, np.ndarray) or not np.isfinite(matrix).all():
+        raise ValueError("this needs all distances of the points, in a dense and finite matrix")
+    return matrix
+
+
 def _sparse_graph(X: Any) -> Any:
     from scipy.sparse import coo_matrix
 

@@ -11,7 +11,7 @@ from geomprobe.findings import Estimate
 from geomprobe.memory import require_memory
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
-from geomprobe.topology.graphs import as_graph, as_points, distance_matrix
+from geomprobe.topology.graphs import as_points, dense_distances, distance_matrix
 from geomprobe.values import ByValue
 
 if TYPE_CHECKING:
@@ -179,10 +179,7 @@ def ph_dimension(
 
 def _distances(X: Any, metric: str) -> Array:
     if metric == "precomputed":
-        graph = as_graph(X)
-        if not isinstance(graph, np.ndarray) or not np.isfinite(graph).all():
-            raise ValueError("PH dimension needs all distances, finite and dense")
-        distances: Array = graph
+        distances = dense_distances(X)
     else:
         points = as_points(X)
         what = f"The distances of {len(points)} points"

@@ -101,7 +101,7 @@ def test_the_fit_can_be_seen():
         ({"alpha": 0}, "alpha must be positive"),
         ({"n_sizes": 2}, "n_sizes must be at least 4"),
         ({"replicates": 1}, "replicates must be at least 2"),
-        ({"X": UNCONNECTED, "metric": "precomputed"}, "all distances, finite and dense"),
+        ({"X": UNCONNECTED, "metric": "precomputed"}, "needs all distances of the points"),
     ],
 )
 def test_bad_input_is_refused(options, message):
