@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
     """Where a reader may be: with a report at hand."""
     path = tmp_path_factory.mktemp("docs")
     samples = torch.randn(64, 4), torch.randint(0, 3, (64,))
-    gp.audit(torch.nn.Linear(4, 3), samples).to_json(path / "report.json")
+    loss = torch.nn.functional.cross_entropy
+    gp.audit(torch.nn.Linear(4, 3), samples, loss=loss).to_json(path / "report.json")
     return path
 
 
