@@ -31,11 +31,14 @@ class FisherGram(ByValue):
         Expectation over the model's own labels, or gradients at the labels of the data. They are
         different matrices.
     route : str
-        How the rows were made: ``"vmap"``, or ``"loop"`` with the reason.
+        How it was made: ``"layer by layer"``, by per-sample gradients (``"vmap"``, or ``"loop"``
+        and why), or both, with the names of the parameters that needed gradients.
     rows_per_sample : int
         Rows of B that come from one input.
     row_epsilon : float
         Machine precision of the rows.
+    gram_epsilon : float
+        Machine precision of their products.
     """
 
     gram: Array
@@ -45,6 +48,7 @@ class FisherGram(ByValue):
     route: str
     rows_per_sample: int
     row_epsilon: float = float(np.finfo(np.float64).eps)
+    gram_epsilon: float = float(np.finfo(np.float64).eps)
 
     def spectrum(self) -> Array:
         """Return the M eigenvalues of K in descending order, as they came out.
@@ -61,11 +65,11 @@ class FisherGram(ByValue):
     def noise_floor(self) -> float:
         """The eigenvalue below which rounding rules.
 
-        Rounding in K moves eigenvalues by up to M eps times the largest, in float64. Rounding in
+        Rounding in K moves eigenvalues by up to M eps times the largest. Rounding in
         the rows moves singular values of B by about eps ||B||_F in the rows' precision (Weyl), and
         eigenvalues are their squares; a factor of 10 allows for the depth of the backward pass.
         """
-        in_gram = len(self.gram) * np.finfo(np.float64).eps * self._eigenvalues[0]
+        in_gram = len(self.gram) * self.gram_epsilon * self._eigenvalues[0]
         in_rows = (10 * self.row_epsilon) ** 2 * self.trace()
         return float(max(in_gram, in_rows, 0.0))
 

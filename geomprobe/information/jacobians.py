@@ -53,7 +53,12 @@ def row_epsilon(parameters: Parameters) -> float:
 
 
 def jacobian_products(
-    model: nn.Module, data: Samples, outputs: Tensor, cotangents: Tensor, chunk: int
+    model: nn.Module,
+    parameters: Parameters,
+    data: Samples,
+    outputs: Tensor,
+    cotangents: Tensor,
+    chunk: int,
 ) -> tuple[Tensor, str]:
     """Multiply vectors at each sample's outputs into that sample's Jacobian.
 
@@ -61,6 +66,8 @@ def jacobian_products(
     ----------
     model : torch.nn.Module
         In evaluation mode.
+    parameters : dict
+        Those to differentiate by, detached, by name.
     data : Samples
         N inputs, on the model's device.
     outputs : Tensor of shape (N, ...)
@@ -73,7 +80,7 @@ def jacobian_products(
     Returns
     -------
     rows : Tensor of shape (N * K, P)
-        Over the trainable parameters, one after another.
+        Over the parameters, one after another.
     route : str
         ``"vmap"``; or ``"loop"``, and why, where ``torch.func`` cannot follow the model.
 
@@ -83,7 +90,6 @@ def jacobian_products(
         Rows that are not finite, or outputs of a sample that depend on the other samples or on
         chance.
     """
-    parameters = trainable_parameters(model)
     n_parameters = sum(parameter.numel() for parameter in parameters.values())
     n_samples, per_sample = cotangents.shape[:2]
     shape = (n_samples, per_sample, n_parameters)
@@ -103,7 +109,7 @@ def jacobian_products(
                 reason = shorten(str(error), 80, placeholder=" ...")
                 route = f"loop (vmap cannot follow the model: {type(error).__name__}: {reason})"
         alone[here] = _looped(model, parameters, *part)
-    _require_independence(alone, outputs, row_epsilon(parameters))
+    require_independence(alone, outputs, row_epsilon(parameters))
     finite = torch.stack([torch.isfinite(row).all() for row in rows])
     if not bool(finite.all()):
         raise ValueError(not_finite("gradients", finite))
@@ -139,7 +145,11 @@ def _vmapped(
         return value, gradients
 
     axes = pytree.tree_map(axis, data.inputs)
-    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no batching rule
+    # Without gradients by the parameters that are constants here; vjp has its own.
+    with (
+        torch.no_grad(),
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # the fused kernels of attention have no batching rule
         values, gradients = vmap(one, in_dims=(axes, 0))(data.inputs, cotangents)
     for columns, gradient in zip(_columns(rows, parameters), gradients.values(), strict=True):
         columns.copy_(gradient.reshape(columns.shape))
@@ -149,7 +159,7 @@ def _vmapped(
 def _looped(
     model: nn.Module, parameters: Parameters, data: Samples, cotangents: Tensor, rows: Tensor
 ) -> Tensor:
-    owned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    owned = [model.get_parameter(name) for name in parameters]
     values = []
     for sample, vectors, block in zip(data.batches(1), cotangents, rows, strict=True):
         with torch.enable_grad():
@@ -174,12 +184,13 @@ def _columns(rows: Tensor, parameters: Parameters) -> tuple[Tensor, ...]:
     return torch.split(rows, sizes, dim=-1)
 
 
-def _require_independence(alone: Tensor, together: Tensor, epsilon: float) -> None:
+def require_independence(alone: Tensor, together: Tensor, epsilon: float) -> None:
+    """Raise ValueError if outputs change with the samples that are in the same batch."""
     difference = float((alone - together).abs().max())
     if difference > 10 * epsilon**0.5 * (1 + float(together.abs().max())):
         raise ValueError(
             f"the outputs of a sample differ by up to {difference:.3g} between a pass of its own "
-            "and one with others, although the model is in evaluation mode: they depend on the "
-            "other samples or on chance, and there is no per-sample gradient. Freeze statistics "
-            "of the batch and switch off what is random"
+            "or with some others and one with more, although the model is in evaluation mode: they "
+            "depend on the other samples or on chance, and there is no per-sample gradient. Freeze "
+            "statistics of the batch and switch off what is random"
         )

@@ -66,5 +66,5 @@ def provenance(gram: FisherGram, evidence: Evidence) -> list[str]:
     drawn = f", drawn at random from {there}" if there > gram.n_samples else ""
     return [
         f"{gram.kind} Fisher: N = {gram.n_samples} inputs{drawn}; {gram.n_parameters} trainable "
-        f"parameters; route {gram.route}; eigenvalues below {gram.noise_floor:.1e} are rounding."
+        f"parameters; {gram.route}; eigenvalues below {gram.noise_floor:.1e} are rounding."
     ]

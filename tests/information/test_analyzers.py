@@ -82,7 +82,7 @@ def test_numbers_are_those_of_the_two_gram_matrices():
     assert finding.scalars["trace"].stderr == pytest.approx(spread)
     assert all(estimate.stderr > 0 for estimate in finding.scalars.values())
     notes = " ".join(finding.notes)
-    assert "N = 20 inputs; 75 trainable parameters; route vmap" in notes
+    assert "N = 20 inputs; 75 trainable parameters; layer by layer" in notes
     assert "another matrix than the true Fisher" in notes
 
 

@@ -1,0 +1,166 @@
+"""The PH dimension of a path of SGD, beside the published procedure.
+
+That is tolgabirdal/PHDimGeneralization: subsets of 200, 250, ..., 950 iterates, one each, ripser
+with its default of loops as well, of which H0 is taken. geomprobe takes ten subsets of each of ten
+sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+HERE = Path(__file__).resolve().parent
+THREADS = 2
+CONTENDERS = ("geomprobe", "published", "published_h0", "giotto_ph_h0", "gudhi_h0")
+PACKAGES = ("ripser", "giotto-ph", "gudhi")
+
+
+def geomprobe(points: Array) -> dict[str, Array]:
+    """Call ph_dimension with its defaults."""
+    from geomprobe.topology import ph_dimension
+
+    found = ph_dimension(points)
+    return {"dimension": np.array(found.estimate.value), "stderr": np.array(found.estimate.stderr)}
+
+
+def published(points: Array) -> dict[str, Array]:
+    """Call ripser on each subset with its default, loops included."""
+    from ripser import ripser
+
+    return _published(points, lambda subset: ripser(subset)["dgms"][0])
+
+
+def published_h0(points: Array) -> dict[str, Array]:
+    """Call ripser on each subset for H0 alone."""
+    from ripser import ripser
+
+    return _published(points, lambda subset: ripser(subset, maxdim=0)["dgms"][0])
+
+
+def giotto_ph_h0(points: Array) -> dict[str, Array]:
+    """Call giotto-ph on each subset for H0 alone."""
+    from gph import ripser_parallel
+
+    def h0(subset: Array) -> Array:
+        return ripser_parallel(subset, maxdim=0, n_threads=THREADS)["dgms"][0]
+
+    return _published(points, h0)
+
+
+def gudhi_h0(points: Array) -> dict[str, Array]:
+    """Call gudhi's RipsPersistence on each subset for H0 alone."""
+    from homology import gudhi
+
+    return _published(points, lambda subset: gudhi(subset, 0)["h0"])
+
+
+def _published(points: Array, h0: Callable[[Array], Any]) -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    sizes = np.arange(200, 1000, 50)
+    # A warm-up on a few points still goes through every step.
+    sizes = sizes[sizes <= len(points)] if len(points) > 200 else np.array([20, 40])
+    sums = []
+    for size in sizes:
+        deaths = np.asarray(h0(points[rng.choice(len(points), size, replace=False)]))[:, 1]
+        sums.append(deaths[np.isfinite(deaths)].sum())
+    slope = np.polyfit(np.log(sizes), np.log(sums), 1)[0]
+    return {"dimension": np.array(1 / (1 - slope))}
+
+
+def path(steps: int) -> Array:
+    """Return the last iterates of a small network trained on digits, of shape (steps, 39,414)."""
+    import torch
+    from sklearn.datasets import load_digits
+    from torch import nn
+
+    from geomprobe import TrajectoryRecorder
+
+    torch.manual_seed(0)
+    digits = load_digits()
+    x = torch.tensor(digits.data / 16, dtype=torch.float32)
+    y = torch.tensor(digits.target)
+    model = nn.Sequential(
+        nn.Linear(64, 300), nn.ReLU(), nn.Linear(300, 64), nn.ReLU(), nn.Linear(64, 10)
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = TrajectoryRecorder(model)
+    for step in range(500 + steps):
+        rows = torch.randint(len(x), (64,))
+        loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step >= 500:
+            recorder.record(step, loss.item())
+    return np.asarray(recorder.trajectory.points, dtype=np.float64)
+
+
+def differences(points: Array) -> dict[str, float]:
+    """Return how far the total persistence of all iterates is from geomprobe's, relatively."""
+    from ripser import ripser
+
+    from geomprobe.topology import euclidean_mst
+
+    deaths = ripser(points, maxdim=0)["dgms"][0][:-1, 1]
+    ours = euclidean_mst(points).weighted_sum()
+    return {"ripser": float(abs(deaths.sum() - ours) / ours)}
+
+
+def main() -> None:
+    """Measure, print a table, and write the figures as JSON."""
+    from peers import in_turns, show, table
+    from surroundings import surroundings
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a short path, two rounds: seconds")
+    parser.add_argument("--output", type=Path, help="where to write the figures")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    points = path(300 if arguments.quick else 1000)
+    runs = in_turns(
+        "ph_dimension",
+        CONTENDERS,
+        points,
+        {},
+        rounds=2 if arguments.quick else 5,
+        cap=120,
+        threads=THREADS,
+    )
+    ours = runs["geomprobe"].answer
+
+    def difference(answer: Mapping[str, Array]) -> float:
+        return float(abs(answer["dimension"] - ours["dimension"]))
+
+    rows = table(runs, "geomprobe", difference)
+    title = f"PH dimension of {points.shape[0]} x {points.shape[1]}"
+    result: dict[str, Any] = {
+        "quick": arguments.quick,
+        **surroundings(PACKAGES, THREADS),
+        "cases": {title: rows},
+        "dimension": {name: float(one.answer["dimension"]) for name, one in runs.items()},
+        "stderr": float(ours["stderr"]),
+        "total_persistence_differs_by": differences(points),
+    }
+    show(title, rows)
+    print(f"  dimension {result['dimension']['geomprobe']:.4f} +- {result['stderr']:.4f}")
+    print(f"  total persistence of all iterates: {result['total_persistence_differs_by']}")
+    result["machine"]["load_at_end"] = os.getloadavg()[0]
+    result["seconds"] = time.perf_counter() - started
+    output = arguments.output
+    if output is None and not arguments.quick:
+        output = HERE / "results" / "ph_dimension.json"
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

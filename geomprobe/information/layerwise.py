@@ -1,0 +1,341 @@
+"""Follow a forward and some backward passes through the layers, and sort gradients by sample.
+
+A layer is taken only if its rule is seen to hold: on a few samples, each layer's own calls must
+give the gradient that PyTorch gives, and show which rows of the layer belong to which sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from geomprobe.evidence import Samples, forward
+from geomprobe.information.factors import Outer
+from geomprobe.information.rules import POSITIONWISE, RULES, Part
+
+_PROBED = 3
+
+
+class LayoutError(Exception):
+    """A layer's rows could not be told apart by sample."""
+
+
+@dataclass
+class Call:
+    """What went through a layer in one call."""
+
+    inputs: Tensor
+    edge: GradientEdge
+    shape: torch.Size
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the samples are among the rows of a layer.
+
+    Parameters
+    ----------
+    axis : int
+        Axis of the samples.
+    size : int
+        Rows of one sample, one after another; 1 where the axis is the samples' own.
+    """
+
+    axis: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module that a rule covers, and how.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    names : dict of str to str
+        Its own trainable parameters, and what the model calls them.
+    layouts : tuple of Layout
+        One a call.
+    n_inputs, n_outputs : int
+        Numbers that go in and out, of one sample, in all calls.
+    """
+
+    module: nn.Module
+    names: Mapping[str, str]
+    layouts: tuple[Layout, ...]
+    n_inputs: int
+    n_outputs: int
+
+
+@dataclass
+class Recorded:
+    """Inputs (N, ...) and output gradients (N, K, ...) of a layer's calls, sorted by sample."""
+
+    inputs: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+
+
+def covered_layers(
+    model: nn.Module, data: Samples, cotangents: Tensor, parameters: Mapping[str, Tensor]
+) -> dict[str, Layer]:
+    """Return the layers whose rules hold, by name.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        In evaluation mode.
+    data : Samples
+        Some samples, the same as the cotangents; at least two.
+    cotangents : Tensor of shape (N, K, ...)
+    parameters : mapping
+        The model's trainable parameters, each under one name.
+    """
+    few = data.take(slice(_PROBED))
+    vectors = cotangents[:_PROBED, 0]
+    n = len(few)
+    candidates = _candidates(model, parameters)
+    with torch.enable_grad(), _recorded(candidates) as calls:
+        outputs = forward(model, few.inputs)
+        edges = {name: [call.edge for call in listed] for name, listed in calls.items()}
+        wanted = [edge for listed in edges.values() for edge in listed]
+        if not wanted:
+            return {}
+        alone = [_gradients(outputs, wanted, _only(vectors, sample), calls) for sample in range(n)]
+        owned = [name for _, names in candidates.values() for name in names.values()]
+        weights = [model.get_parameter(name) for name in owned]
+        summed = torch.autograd.grad(outputs, weights, vectors.to(outputs.dtype), allow_unused=True)
+    truth = dict(zip(owned, summed, strict=True))
+    found = {}
+    for name, listed in calls.items():
+        module, names = candidates[name]
+        try:
+            layouts = tuple(
+                _layout(module, [grads[name][i] for grads in alone]) for i in range(len(listed))
+            )
+            together = Recorded(
+                [_sorted(call.inputs, at, n) for call, at in zip(listed, layouts, strict=True)],
+                [
+                    _sorted(torch.stack([grads[name][i] for grads in alone]).sum(0), at, n)[:, None]
+                    for i, at in enumerate(layouts)
+                ],
+            )
+            layer = Layer(
+                module,
+                names,
+                layouts,
+                sum(one[0].numel() for one in together.inputs),
+                sum(one[0].numel() for one in together.grads),
+            )
+            if _agrees(parts_of(layer, together), names, truth):
+                found[name] = layer
+        except (LayoutError, RuntimeError, ValueError, TypeError, AttributeError):
+            continue  # Whatever a rule stumbles over is left to gradients of its own.
+    return found
+
+
+def record(
+    model: nn.Module, layers: Mapping[str, Layer], data: Samples, cotangents: Tensor, chunk: int
+) -> tuple[dict[str, Recorded], Tensor]:
+    """Run all samples, so many at a time, and return what went through the layers, and the outputs.
+
+    Raises
+    ------
+    LayoutError
+        A layer was called otherwise than on the samples that were probed.
+    """
+    found = {name: Recorded() for name in layers}
+    values = []
+    n, k = cotangents.shape[:2]
+    candidates = {name: (layer.module, layer.names) for name, layer in layers.items()}
+    for start in range(0, n, chunk):
+        here = slice(start, min(n, start + chunk))
+        size = here.stop - start
+        with torch.enable_grad(), _recorded(candidates) as calls:
+            outputs = forward(model, data.take(here).inputs)
+        values.append(outputs.detach())
+        for name, layer in layers.items():
+            if len(calls[name]) != len(layer.layouts):
+                raise LayoutError(f"{name} was called {len(calls[name])} times")
+            if start == 0:
+                _allocate(found[name], calls[name], layer, n, k, size)
+            for kept, call, at in zip(found[name].inputs, calls[name], layer.layouts, strict=True):
+                kept[here] = _sorted(call.inputs, at, size)
+        edges = [call.edge for name in layers for call in calls[name]]
+        for vector in range(k):
+            grads = _gradients(outputs, edges, cotangents[here, vector], calls)
+            for name, layer in layers.items():
+                for kept, grad, at in zip(
+                    found[name].grads, grads[name], layer.layouts, strict=True
+                ):
+                    kept[here, vector] = _sorted(grad, at, size)
+    return found, torch.cat(values)
+
+
+def parts_of(layer: Layer, recorded: Recorded) -> list[Part]:
+    """Return the factors of a layer's parameters, those of several calls joined."""
+    rule = RULES[type(layer.module)]
+    by_call = [
+        _parts(rule(layer.module, *_positions(inputs, grads, at)), at.size)
+        for inputs, grads, at in zip(recorded.inputs, recorded.grads, layer.layouts, strict=True)
+    ]
+    if len(by_call) == 1:
+        return by_call[0]
+    return [_joined(parts) for parts in zip(*by_call, strict=True)]
+
+
+def _candidates(
+    model: nn.Module, parameters: Mapping[str, Tensor]
+) -> dict[str, tuple[nn.Module, dict[str, str]]]:
+    """Return the modules that a rule covers, with their own trainable parameters.
+
+    One that shares a parameter with another module is not among them.
+    """
+    names = {id(model.get_parameter(name)): name for name in parameters}
+    owners: dict[int, int] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    found = {}
+    for name, module in model.named_modules():
+        own = {
+            attribute: parameter
+            for attribute, parameter in module.named_parameters(recurse=False)
+            if parameter.requires_grad
+        }
+        alone = all(owners[id(parameter)] == 1 for parameter in own.values())
+        if own and alone and type(module) in RULES:
+            found[name] = (module, {a: names[id(p)] for a, p in own.items()})
+    return found
+
+
+@contextmanager
+def _recorded(
+    candidates: Mapping[str, tuple[nn.Module, Mapping[str, str]]],
+) -> Iterator[dict[str, list[Call]]]:
+    calls: dict[str, list[Call]] = {name: [] for name in candidates}
+    handles = []
+    for name, (module, _) in candidates.items():
+
+        def keep(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+            inputs = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(inputs, Tensor) and isinstance(output, Tensor) and output.requires_grad:
+                # The edge, since the output may be changed in place later.
+                calls[name].append(Call(inputs.detach(), get_gradient_edge(output), output.shape))
+
+        handles.append(module.register_forward_hook(keep, with_kwargs=True))
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _gradients(
+    outputs: Tensor, edges: list[GradientEdge], vectors: Tensor, calls: Mapping[str, list[Call]]
+) -> dict[str, list[Tensor]]:
+    """Return the gradients at the outputs of all calls; zeros where nothing arrives."""
+    found = torch.autograd.grad(
+        outputs, edges, vectors.to(outputs.dtype), retain_graph=True, allow_unused=True
+    )
+    flat = iter(found)
+    return {
+        name: [
+            outputs.new_zeros(call.shape) if grad is None else grad
+            for call, grad in zip(listed, flat, strict=False)
+        ]
+        for name, listed in calls.items()
+        if listed
+    }
+
+
+def _only(vectors: Tensor, sample: int) -> Tensor:
+    alone = torch.zeros_like(vectors)
+    alone[sample] = vectors[sample]
+    return alone
+
+
+def _layout(module: nn.Module, alone: list[Tensor]) -> Layout:
+    """Tell where the samples are from gradients that come from one sample each."""
+    n, shape = len(alone), alone[0].shape
+    choices = []
+    if shape and shape[0] % n == 0:
+        choices.append(Layout(0, shape[0] // n))
+    if len(shape) > 1 and shape[1] == n and RULES[type(module)] in POSITIONWISE:
+        choices.append(Layout(1, 1))
+    for at in choices:
+        # Of each sample's gradient, where among the samples there is any: (n, n).
+        where = torch.stack([_sorted(grad, at, n).flatten(1).any(dim=1) for grad in alone])
+        if bool(where.any()) and torch.equal(where, where & torch.eye(n, dtype=torch.bool)):
+            return at
+    raise LayoutError
+
+
+def _sorted(rows: Tensor, at: Layout, n: int) -> Tensor:
+    """Return rows with the samples first: (N, ...), or (N, size, ...) of several rows a sample."""
+    rows = rows.movedim(at.axis, 0)
+    if len(rows) != n * at.size:
+        raise LayoutError(f"{len(rows)} rows of {n} samples")
+    return rows if at.size == 1 else torch.unflatten(rows, 0, (n, at.size))
+
+
+def _positions(inputs: Tensor, grads: Tensor, at: Layout) -> tuple[Tensor, Tensor]:
+    """Return (N, ...) and (N, K, ...) as a rule takes them, each row a sample of its own."""
+    if at.size == 1:
+        return inputs, grads
+    return inputs.flatten(0, 1), grads.transpose(1, 2).flatten(0, 1)
+
+
+def _parts(parts: list[Part], size: int) -> list[Part]:
+    return parts if size == 1 else [(factor.folded(size), unpack) for factor, unpack in parts]
+
+
+def _joined(parts: tuple[Part, ...]) -> Part:
+    """Return the sum of the gradients of several calls: outer products at more positions."""
+    factors = [factor for factor, _ in parts]
+    unpack = parts[0][1]
+    if all(isinstance(factor, Outer) for factor in factors):
+        outer: Any = factors
+        inputs = torch.cat([one.inputs for one in outer], dim=2)
+        return Outer(inputs, torch.cat([one.grads for one in outer], dim=3)), unpack
+    raise LayoutError
+
+
+def _agrees(
+    parts: list[Part], names: Mapping[str, str], truth: Mapping[str, Tensor | None]
+) -> bool:
+    """Whether the parts add up to the gradients that PyTorch gives."""
+    ours: dict[str, Tensor] = {}
+    for factor, unpack in parts:
+        ours |= {names[own]: gradient for own, gradient in unpack(factor.total()).items()}
+    if ours.keys() != set(names.values()):
+        return False
+    for name, gradient in ours.items():
+        expected = truth[name]
+        if expected is None:
+            return False
+        expected = expected.to_dense() if expected.is_sparse else expected
+        scale = float(expected.abs().max())
+        error = float((gradient.to(expected.dtype) - expected).abs().max())
+        if not error <= 100 * torch.finfo(expected.dtype).eps ** 0.75 * scale:
+            return False
+    return True
+
+
+def _allocate(kept: Recorded, calls: list[Call], layer: Layer, n: int, k: int, size: int) -> None:
+    for call, at in zip(calls, layer.layouts, strict=True):
+        rows = _sorted(call.inputs, at, size)
+        kept.inputs.append(rows.new_empty(n, *rows.shape[1:]))
+        shape = _sorted(call.inputs.new_empty(call.shape, device="meta"), at, size).shape
+        dtype = torch.promote_types(layer_dtype(layer.module), torch.float32)
+        kept.grads.append(torch.empty(n, k, *shape[1:], dtype=dtype, device=rows.device))
+
+
+def layer_dtype(module: nn.Module) -> torch.dtype:
+    """Return the precision of a layer's parameters."""
+    return next(module.parameters(recurse=False)).dtype
