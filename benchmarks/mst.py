@@ -20,12 +20,14 @@ from homology import gudhi as gudhi_persistence
 Array = np.ndarray[Any, Any]
 HERE = Path(__file__).resolve().parent
 THREADS = 2
+# So many that every route of geomprobe is taken.
+WARM_UP = 2_500
 _BLOCK = 1024
 FLOORS = ("lower_blocks", "all_blocks")
 TREES = ("geomprobe", "quitefastmst", "fast_hdbscan", "hdbscan")
 #: These hold the distances of all pairs.
 QUADRATIC = ("scipy_dense", "ripser", "giotto_ph", "gudhi", "redzed_tda")
-_MOST_POINTS, _MOST_POINTS_QUICK = 10_000, 1_000
+_MOST_POINTS, _MOST_POINTS_QUICK = 5_000, 1_000
 PACKAGES = (
     "quitefastmst",
     "fast_hdbscan",

@@ -1,8 +1,8 @@
 """Run each contender in a process of its own, in turns: seconds, peak memory, and its answer.
 
-A contender is a function ``name(points, **options)`` of a benchmark's module that returns arrays by
-name. The module is imported in the process, the function called once on a few points to load and
-compile what it needs, and then timed.
+A contender is a function ``name(points, **options)`` of a benchmark's module that returns arrays
+by name. The module is imported in the process, the function called once on the first ``WARM_UP``
+points to load and compile what it needs, and then timed.
 """
 
 from __future__ import annotations
@@ -133,9 +133,10 @@ def show(title: str, rows: Mapping[str, Any]) -> None:
 
 
 def _child(folder: str, module: str, name: str, options: str) -> None:
-    function = getattr(importlib.import_module(module), name)
+    benchmark = importlib.import_module(module)
+    function = getattr(benchmark, name)
     points, settings = np.load(Path(folder, "points.npy")), json.loads(options)
-    function(points[:60], **settings)
+    function(points[: benchmark.WARM_UP], **settings)
     gc.collect()
     before = peak()
     reset = Path("/proc/self/clear_refs")

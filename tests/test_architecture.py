@@ -16,7 +16,7 @@ ROOT = Path(geomprobe.__file__).parent
 
 GROUND = frozenset(
     {"analyzer", "clouds", "evidence", "exceptions", "findings"}
-    | {"isolation", "landmarks", "memory", "resampling", "storage", "values"}
+    | {"isolation", "landmarks", "memory", "points", "resampling", "storage", "values"}
 )
 WINGS = frozenset(
     {"topology", "information", "representation"}

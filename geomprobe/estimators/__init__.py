@@ -1,7 +1,18 @@
 """Serve: scikit-learn transformers."""
 
 from geomprobe.estimators.activation import ActivationCloud
-from geomprobe.estimators.entropy import PersistenceEntropy
+from geomprobe.estimators.curves import BettiCurve, PersistenceLandscape, Silhouette
+from geomprobe.estimators.entropy import PersistenceEntropy, TotalPersistence
+from geomprobe.estimators.image import PersistenceImage
 from geomprobe.estimators.rips import RipsPersistence
 
-__all__ = ["ActivationCloud", "PersistenceEntropy", "RipsPersistence"]
+__all__ = [
+    "ActivationCloud",
+    "BettiCurve",
+    "PersistenceEntropy",
+    "PersistenceImage",
+    "PersistenceLandscape",
+    "RipsPersistence",
+    "Silhouette",
+    "TotalPersistence",
+]

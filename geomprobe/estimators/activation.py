@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import NotFittedError
+from sklearn.utils import validation
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from geomprobe.clouds import PointCloud
@@ -42,15 +43,21 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     layer_ : str
         The layer's name.
+    n_features_in_, feature_names_in_
+        Size of the second axis of the samples in ``fit``, and its names if they came in a frame.
     n_features_out_ : int
         Width of the layer.
 
     Notes
     -----
-    ``transform`` takes an array of shape (n_samples, ...), as the model does, and returns one of
-    shape (n_samples, ``n_features_out_``) in float32. Floating-point input is cast to the model's
-    dtype. ``clone`` copies the model.
+    ``transform`` takes an array of shape (n_samples, n_features, ...), as the model does, finite
+    and of the shape that ``fit`` saw but for the number of samples, and returns one of shape
+    (n_samples, ``n_features_out_``) in float32. Floating-point input is cast to the model's dtype.
+    ``clone`` copies the model.
     """
+
+    # What scikit-learn cannot make up, and so does not try to.
+    _required_parameters = ("model",)
 
     def __init__(self, model: nn.Module, layer: str = "", *, pool: str = "auto") -> None:
         self.model = model
@@ -65,10 +72,11 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         LayerSelectionError
             The layer does not name exactly one layer, or that layer gives no cloud.
         ValueError
-            ``pool`` is none of those above.
+            ``pool`` is none of those above, or X is no finite array of two axes or more.
         """
         if self.pool not in _POOLS:
             raise ValueError(f"pool must be one of {_POOLS}, got {self.pool!r}")
+        X = self._validated(X, reset=True)
         site = site_of(self.layer)
         found = list(select_layers(self.model, site or ROOT).modules)
         if len(found) != 1:
@@ -80,15 +88,32 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def transform(self, X: Any) -> Array:
         """Return the activations of each sample, in order."""
-        if not hasattr(self, "layer_"):
-            raise NotFittedError("this ActivationCloud is not fitted yet; call fit first")
-        return self._cloud(self.layer_, X).points
+        check_is_fitted(self)
+        return self._cloud(self.layer_, self._validated(X, reset=False)).points
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return one name a feature: the layer's name and a number."""
         return np.array([f"{self.layer_}_{i}" for i in range(self.n_features_out_)], dtype=object)
 
-    def _cloud(self, layer: str, X: Any) -> PointCloud:
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _more_tags(self) -> dict[str, Any]:
+        return {"X_types": ["2darray", "3darray"], "preserves_dtype": []}
+
+    def _validated(self, X: Any, *, reset: bool) -> Array:
+        # scikit-learn 1.6 has made a function of the method.
+        if hasattr(validation, "validate_data"):
+            array = validation.validate_data(self, X, reset=reset, allow_nd=True)
+        else:
+            array = self._validate_data(X, reset=reset, allow_nd=True)
+        checked: Array = array
+        return checked
+
+    def _cloud(self, layer: str, X: Array) -> PointCloud:
         inputs = torch.as_tensor(np.ascontiguousarray(X))
         if inputs.is_floating_point():
             parameter = next(unwrap(self.model).parameters(), inputs)

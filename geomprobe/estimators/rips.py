@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from geomprobe.clouds import PointCloud
@@ -20,16 +20,20 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
 
     Parameters
     ----------
-    max_dim, metric, threshold, coeff
+    max_dim, metric, threshold, coeff, engine
         See :func:`~geomprobe.topology.rips_persistence`.
+    time_limit, memory_limit
+        Of each cloud.
     n_jobs : int, optional
-        Clouds computed at once; ``None`` means 1 unless in a joblib context.
+        Clouds computed at once; ``None`` means 1 unless in a joblib context. Where there are
+        several, engines use one thread each.
 
     Notes
     -----
     A sample is a cloud: ``X`` is a list of arrays of shape (n_i, d), which may differ in n_i, of
     :class:`~geomprobe.PointCloud`, or an array of shape (n_clouds, n, d). The result is a list of
-    :class:`~geomprobe.topology.Diagrams`. Nothing is learned in ``fit``.
+    :class:`~geomprobe.topology.Diagrams`. Nothing is learned in ``fit``. A progress bar appears
+    where it takes over two seconds.
     """
 
     def __init__(
@@ -39,12 +43,18 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
         metric: str = "euclidean",
         threshold: float | None = None,
         coeff: int = 2,
+        engine: str = "auto",
+        time_limit: float | None = None,
+        memory_limit: int | None = None,
         n_jobs: int | None = None,
     ) -> None:
         self.max_dim = max_dim
         self.metric = metric
         self.threshold = threshold
         self.coeff = coeff
+        self.engine = engine
+        self.time_limit = time_limit
+        self.memory_limit = memory_limit
         self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any = None) -> RipsPersistence:
@@ -54,6 +64,9 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
 
     def transform(self, X: Any) -> list[Diagrams]:
         """Return the diagrams of each cloud, in order."""
+        from tqdm.auto import tqdm
+
+        clouds = _clouds(X)
         diagrams: list[Diagrams] = Parallel(n_jobs=self.n_jobs)(
             delayed(rips_persistence)(
                 cloud,
@@ -61,8 +74,12 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
                 metric=self.metric,
                 threshold=self.threshold,
                 coeff=self.coeff,
+                engine=self.engine,
+                time_limit=self.time_limit,
+                memory_limit=self.memory_limit,
+                n_jobs=1 if effective_n_jobs(self.n_jobs) > 1 else None,
             )
-            for cloud in _clouds(X)
+            for cloud in tqdm(clouds, desc="rips", unit="cloud", delay=2, leave=False)
         )
         return diagrams
 

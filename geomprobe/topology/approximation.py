@@ -10,10 +10,11 @@ import numpy as np
 from geomprobe.isolation import run_isolated
 from geomprobe.landmarks import farthest_points
 from geomprobe.memory import allowed_bytes
+from geomprobe.points import as_points
 from geomprobe.storage import Array
 from geomprobe.topology import engines
 from geomprobe.topology.diagrams import Diagrams
-from geomprobe.topology.graphs import as_points, dense_distances
+from geomprobe.topology.graphs import dense_distances
 from geomprobe.topology.rips import require_parameters, rips_persistence
 
 # Sparse complexes of more points go to a process of their own, which Ctrl-C and limits can end.

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geomprobe.memory import require_memory
+from geomprobe.points import as_points
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.dispatch import BYTES_A_DISTANCE
 from geomprobe.topology.distances import bottleneck_distance
-from geomprobe.topology.graphs import as_points, dense_distances, distance_matrix
+from geomprobe.topology.graphs import dense_distances, distance_matrix
 from geomprobe.topology.rips import rips_persistence
 from geomprobe.values import ByValue
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from geomprobe.findings import Estimate
+from geomprobe.points import as_points
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams
-from geomprobe.topology.graphs import as_graph, as_points, distance_matrix
+from geomprobe.topology.graphs import as_graph, distance_matrix
 from geomprobe.topology.rips import rips_persistence
 from geomprobe.topology.summaries import total_persistence
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from geomprobe.memory import require_memory
+from geomprobe.points import as_points
 from geomprobe.storage import Array
-from geomprobe.topology.graphs import as_points
 from geomprobe.topology.metrics import euclidean_distances
 
 _BYTES_A_PAIR = 40  # The distances before and after, neighbours, and the graph.

@@ -10,31 +10,6 @@ import numpy as np
 from geomprobe.storage import Array
 
 
-def as_points(X: Any) -> Array:
-    """Return points as a float64 array of shape (n, d).
-
-    Raises
-    ------
-    ValueError
-        Another shape or dtype, fewer than two points, points that are not finite, all points equal.
-    """
-    given = np.asarray(X)
-    if given.ndim != 2 or len(given) < 2 or given.dtype.kind not in "fiub":
-        raise ValueError(
-            "X must be a real array of shape (n, d) with n of at least 2, "
-            f"got shape {given.shape} and dtype {given.dtype}"
-        )
-    points = given.astype(np.float64, copy=False)
-    unusable = int((~np.isfinite(points)).any(axis=1).sum())
-    if unusable:
-        raise ValueError(
-            f"{unusable} of {len(points)} rows hold NaN or infinity; leave them out first"
-        )
-    if (points == points[0]).all():
-        raise ValueError(f"all {len(points)} points are equal, and a single point has no shape")
-    return points
-
-
 def as_graph(X: Any) -> Any:
     """Return precomputed distances as a float64 matrix, or as a sparse COO matrix with i < j.
 

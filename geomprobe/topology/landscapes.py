@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geomprobe.points import as_points
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams, as_bars, to_giotto
-from geomprobe.topology.graphs import as_points
 from geomprobe.topology.rips import rips_persistence
 from geomprobe.topology.vectorizers import giotto_installed
 from geomprobe.values import ByValue

@@ -8,8 +8,9 @@ import numpy as np
 
 from geomprobe.findings import Estimate
 from geomprobe.memory import require_memory
+from geomprobe.points import as_points
 from geomprobe.storage import Array
-from geomprobe.topology.graphs import as_graph, as_points, distance_matrix
+from geomprobe.topology.graphs import as_graph, distance_matrix
 
 # Relative to the trace of the similarity matrix, what is added where it has no inverse.
 _JITTERS = (1e-12, 1e-10, 1e-8, 1e-6)

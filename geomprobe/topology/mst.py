@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from geomprobe.points import as_points
 from geomprobe.storage import Array
-from geomprobe.topology.graphs import as_points
 from geomprobe.values import ByValue
 
 _SINGLE_EPS = 2.0**-24

@@ -9,9 +9,10 @@ import numpy as np
 
 from geomprobe.findings import Estimate
 from geomprobe.memory import require_memory
+from geomprobe.points import as_points
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
-from geomprobe.topology.graphs import as_points, dense_distances, distance_matrix
+from geomprobe.topology.graphs import dense_distances, distance_matrix
 from geomprobe.values import ByValue
 
 if TYPE_CHECKING:

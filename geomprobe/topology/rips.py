@@ -9,19 +9,20 @@ import numpy as np
 
 from geomprobe.isolation import run_isolated
 from geomprobe.memory import allowed_bytes, require_memory
+from geomprobe.points import as_points
 from geomprobe.storage import Array
 from geomprobe.topology import engines
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.dispatch import BYTES_A_DISTANCE, Size, at_most_seconds, choose
 from geomprobe.topology.engines import ENGINES, Engine
 from geomprobe.topology.filtration import Edges
-from geomprobe.topology.graphs import as_graph, as_points, distance_matrix, extent, length_at
+from geomprobe.topology.graphs import as_graph, distance_matrix, extent, length_at
 from geomprobe.topology.mst import SpanningTree, euclidean_mst, minimum_spanning_tree
 
 #: H29 takes 60 points, and those have more simplices than 55 bits can number.
 _LARGEST_DIM = 28
 
-# Runs that may take longer go to a process of their own, which takes a quarter of a second to start.
+# Runs that may take longer go to a process of their own, which takes a quarter of a second.
 _PATIENCE = 6.0
 
 _NO_COCYCLE = np.empty((0, 0), np.int64)

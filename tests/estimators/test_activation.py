@@ -1,3 +1,7 @@
+import contextlib
+import warnings
+from unittest import SkipTest
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import estimator_checks
 from torch import nn
 
 from geomprobe.estimators import ActivationCloud
@@ -83,7 +88,7 @@ def test_bad_layers_and_pools_are_refused():
         ActivationCloud(network(), "*").fit(X)
     with pytest.raises(ValueError, match=r"pool must be one of .* got 'positions'"):
         ActivationCloud(network(), "1", pool="positions").fit(X)
-    with pytest.raises(NotFittedError, match="call fit first"):
+    with pytest.raises(NotFittedError, match="is not fitted yet"):
         ActivationCloud(network(), "1").transform(X)
 
 
@@ -95,3 +100,26 @@ def test_a_layer_that_gives_no_cloud_is_refused_with_the_reason():
     model = nn.Sequential(nn.Linear(64, 3), Argmax())
     with pytest.warns(SkippedLayerWarning), pytest.raises(LayerSelectionError, match="only int64"):
         ActivationCloud(model, "1").fit(X)
+
+
+class Floats(nn.Module):
+    """Takes samples of any width, as few real models do, and hands them on."""
+
+    def forward(self, x):
+        return x.float()
+
+
+def test_the_contract_of_scikit_learn():
+    generate = getattr(
+        estimator_checks,
+        "estimator_checks_generator",
+        lambda estimator: estimator_checks.check_estimator(estimator, generate_only=True),
+    )
+    passed = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for estimator, check in generate(ActivationCloud(Floats())):
+            with contextlib.suppress(SkipTest):
+                check(estimator)
+                passed += 1
+    assert passed >= (45 if hasattr(estimator_checks, "estimator_checks_generator") else 33)
