@@ -46,9 +46,11 @@ long: $(giotto)/.installed-test $(modern)/.installed  ## run the tests that take
 	$(giotto)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 	$(modern)/bin/python -m pytest -m long || [ $$? -eq 5 ]
 
-bench: $(bench)/.installed  ## measure time and memory beside the peers (half an hour; wants a quiet machine)
+bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour; wants a quiet machine)
 	$(bench)/bin/python benchmarks/capture.py
 	$(bench)/bin/python benchmarks/homology.py
+	$(bench)/bin/python benchmarks/mst.py
+	$(bench)/bin/python benchmarks/ph_dimension.py
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated

@@ -20,7 +20,6 @@ HERE = Path(__file__).resolve().parent
 CONTENDERS = ("geomprobe", "ripser", "giotto_ph", "gudhi", "redzed_tda", "tda")
 PACKAGES = ("ripser", "giotto-ph", "gudhi", "redzed-tda", "tda")
 THREADS = 2
-WARM_UP = 60
 
 
 def _named(dgms: Any) -> dict[str, Array]:

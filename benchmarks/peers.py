@@ -1,8 +1,8 @@
 """Run each contender in a process of its own, in turns: seconds, peak memory, and its answer.
 
 A contender is a function ``name(points, **options)`` of a benchmark's module that returns arrays
-by name. The module is imported in the process, the function called once on the first ``WARM_UP``
-points to load and compile what it needs, and then timed.
+by name. The module is imported in the process, the function called once on a few points to load and
+compile what it needs, and then timed. An attribute ``warm_up`` says how many points that takes.
 """
 
 from __future__ import annotations
@@ -133,10 +133,9 @@ def show(title: str, rows: Mapping[str, Any]) -> None:
 
 
 def _child(folder: str, module: str, name: str, options: str) -> None:
-    benchmark = importlib.import_module(module)
-    function = getattr(benchmark, name)
+    function = getattr(importlib.import_module(module), name)
     points, settings = np.load(Path(folder, "points.npy")), json.loads(options)
-    function(points[: benchmark.WARM_UP], **settings)
+    function(points[: getattr(function, "warm_up", 60)], **settings)
     gc.collect()
     before = peak()
     reset = Path("/proc/self/clear_refs")

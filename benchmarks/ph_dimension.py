@@ -20,7 +20,6 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 HERE = Path(__file__).resolve().parent
 THREADS = 2
-WARM_UP = 60
 CONTENDERS = ("geomprobe", "published", "published_h0", "giotto_ph_h0", "gudhi_h0")
 PACKAGES = ("ripser", "giotto-ph", "gudhi")
 

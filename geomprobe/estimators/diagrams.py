@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,17 @@ from geomprobe.estimators.tags import NoTableInput
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams, from_giotto
 
+#: Scales that differ by less, relatively, are the same.
+ROUNDING = 1e-9
+
+_NO_BARS = np.empty((0, 2))
+
 
 class DiagramFeatures(NoTableInput, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turn each homology dimension of a diagram into features, and put them side by side.
 
-    A subclass says what it learns from the diagrams of one dimension, what the features of a
-    diagram are, and how they are called.
+    A subclass says which parameters it takes, what it learns from the diagrams of each dimension,
+    what the features of a diagram are, and how they are called.
     """
 
     n_dimensions_: int
@@ -30,18 +36,32 @@ class DiagramFeatures(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
         ----------
         X : list of Diagrams, or array of shape (n_diagrams, n_points, 3) as giotto-tda's
         y : ignored
+
+        Raises
+        ------
+        ValueError
+            X is neither, or holds no diagram; a parameter is out of its range.
         """
         self._check()
         diagrams = as_diagrams(X)
         self.n_dimensions_ = max(len(one) for one in diagrams)
-        for dim in range(self.n_dimensions_):
-            self._learn([one[dim] for one in diagrams if dim < len(one)], dim)
+        self._learn(
+            [
+                np.concatenate([_bars(one, dim) for one in diagrams])
+                for dim in range(self.n_dimensions_)
+            ]
+        )
         return self
 
     def transform(self, X: Any) -> Array:
         """Return the features of each diagram, of shape (n_diagrams, n_features).
 
         A dimension that a diagram lacks is taken as one without bars.
+
+        Raises
+        ------
+        ValueError
+            X is no list of diagrams and no such array, or has more dimensions than in ``fit``.
         """
         check_is_fitted(self)
         diagrams = as_diagrams(X)
@@ -49,18 +69,11 @@ class DiagramFeatures(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
             raise ValueError(
                 f"fitted to diagrams of {self.n_dimensions_} homology dimensions, got {most}"
             )
-        none = np.empty((0, 2))
-        return np.stack(
-            [
-                np.concatenate(
-                    [
-                        np.ravel(self._features(one[dim] if dim < len(one) else none, dim))
-                        for dim in range(self.n_dimensions_)
-                    ]
-                )
-                for one in diagrams
-            ]
-        )
+        blocks = [
+            np.stack([np.ravel(self._features(_bars(one, dim), dim)) for one in diagrams])
+            for dim in range(self.n_dimensions_)
+        ]
+        return np.concatenate(blocks, axis=1)
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return one name a feature, which begins with ``h`` and the homology dimension."""
@@ -71,8 +84,8 @@ class DiagramFeatures(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
     def _check(self) -> None:
         """Raise ValueError for a parameter out of its range."""
 
-    def _learn(self, dgms: Sequence[Array], dim: int) -> None:
-        """Learn from the diagrams of one dimension."""
+    def _learn(self, bars: Sequence[Array]) -> None:
+        """Learn from the bars of all diagrams together, one array a dimension."""
 
     def _features(self, dgm: Array, dim: int) -> Any:
         """Return the features of one diagram of one dimension."""
@@ -85,17 +98,40 @@ class DiagramFeatures(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
 
 def as_diagrams(X: Any) -> list[Diagrams]:
     """Return diagrams as a list, from such a list or from giotto-tda's array."""
-    diagrams = from_giotto(X) if isinstance(X, np.ndarray) else list(X)
+    if isinstance(X, np.ndarray) and X.dtype != object:
+        diagrams = from_giotto(X)
+    else:
+        diagrams = list(X) if isinstance(X, Iterable) else []
     if not diagrams or not all(isinstance(one, Diagrams) for one in diagrams):
         raise ValueError(
             "X must be a list of Diagrams, such as RipsPersistence gives, or giotto-tda's array of "
-            "shape (n_diagrams, n_points, 3)"
+            f"shape (n_diagrams, n_points, 3), with one at least; got {type(X).__name__}"
         )
     return diagrams
 
 
 def require_positive(**values: float) -> None:
-    """Raise ValueError for the first of the values that is not above 0."""
+    """Raise ValueError for the first of the values that is no finite number above 0."""
     for name, value in values.items():
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive, got {value!r}")
+
+
+def require_count(**values: int) -> None:
+    """Raise ValueError for the first of the values that is no whole number above 0."""
+    for name, value in values.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+
+
+def shown(scales: Array) -> list[str]:
+    """Return scales as text, with the fewest digits, three at least, that tell them apart."""
+    for digits in range(3, 18):
+        texts = [f"{scale:.{digits}g}" for scale in scales]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
+
+
+def _bars(diagrams: Diagrams, dim: int) -> Array:
+    return diagrams[dim] if dim < len(diagrams) else _NO_BARS

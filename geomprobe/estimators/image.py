@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from geomprobe.estimators.diagrams import DiagramFeatures, require_positive
+from geomprobe.estimators.diagrams import (
+    ROUNDING,
+    DiagramFeatures,
+    require_count,
+    require_positive,
+    shown,
+)
 from geomprobe.storage import Array
 from geomprobe.topology.landscapes import persistence_image
 
@@ -39,7 +45,8 @@ class PersistenceImage(DiagramFeatures):
     -----
     ``X`` is a list of :class:`~geomprobe.topology.Diagrams`, or giotto-tda's array of shape
     (n_diagrams, n_points, 3). The result has shape (n_diagrams, ``n_dimensions_`` * n_bins^2), the
-    pixels in the order (birth, lifetime). Bars that never die are left out. See
+    pixels in the order (birth, lifetime), their names as ``h1_image_at_0.25_0.1``, where the centre
+    is. Bars that never die are left out. See
     :func:`~geomprobe.topology.persistence_image`.
     """
 
@@ -49,23 +56,18 @@ class PersistenceImage(DiagramFeatures):
         self.power = power
 
     def _check(self) -> None:
-        require_positive(n_bins=self.n_bins, power=self.power)
+        require_count(n_bins=self.n_bins)
+        require_positive(power=self.power)
         if self.sigma is not None:
             require_positive(sigma=self.sigma)
-        self.births_: list[Array] = []
-        self.lifetimes_: list[Array] = []
-        self.sigma_: list[float] = []
 
-    def _learn(self, dgms: Sequence[Array], dim: int) -> None:
-        bars = np.concatenate(dgms)
-        bars = bars[np.isfinite(bars[:, 1])]
-        longest = float((bars[:, 1] - bars[:, 0]).max(initial=0.0)) or 1.0
-        low, high = (bars[:, 0].min(), bars[:, 0].max()) if len(bars) else (0.0, 0.0)
-        if low == high:  # As in H0, where all is born at 0: the pixels are as wide as high.
-            low, high = low - longest / 2, high + longest / 2
-        self.births_.append(np.linspace(low, high, self.n_bins + 1))
-        self.lifetimes_.append(np.linspace(0, longest, self.n_bins + 1))
-        self.sigma_.append(_SHARE * longest if self.sigma is None else self.sigma)
+    def _learn(self, bars: Sequence[Array]) -> None:
+        spans = [_span(one[np.isfinite(one[:, 1])]) for one in bars]
+        self.births_ = [np.linspace(low, high, self.n_bins + 1) for low, high, _ in spans]
+        self.lifetimes_ = [np.linspace(0, longest, self.n_bins + 1) for _, _, longest in spans]
+        self.sigma_ = [
+            _SHARE * longest if self.sigma is None else self.sigma for _, _, longest in spans
+        ]
 
     def _features(self, dgm: Array, dim: int) -> Array:
         return persistence_image(
@@ -73,5 +75,19 @@ class PersistenceImage(DiagramFeatures):
         )
 
     def _names(self, dim: int) -> list[str]:
-        pixels = range(self.n_bins)
-        return [f"image_{i}_{j}" for i in pixels for j in pixels]
+        births, lifetimes = (
+            shown((edges[1:] + edges[:-1]) / 2)
+            for edges in (self.births_[dim], self.lifetimes_[dim])
+        )
+        return [f"image_at_{birth}_{lifetime}" for birth in births for lifetime in lifetimes]
+
+
+def _span(bars: Array) -> tuple[float, float, float]:
+    """Return the first and the last birth, apart from each other, and the longest lifetime."""
+    births = bars[:, 0]
+    longest = float((bars[:, 1] - births).max(initial=0.0)) or 1.0
+    low, high = (births.min(), births.max()) if len(births) else (0.0, 0.0)
+    # All born at once, as in H0 and but for rounding: the pixels are as wide as high.
+    if high - low <= ROUNDING * longest:
+        low, high = low - longest / 2, high + longest / 2
+    return low, high, longest

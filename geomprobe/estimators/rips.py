@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from geomprobe.clouds import PointCloud
 from geomprobe.estimators.tags import NoTableInput
+from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.topology.diagrams import Diagrams
-from geomprobe.topology.rips import rips_persistence
+from geomprobe.topology.rips import require_parameters, rips_persistence
 
 
 class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -26,14 +29,19 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
         Of each cloud.
     n_jobs : int, optional
         Clouds computed at once; ``None`` means 1 unless in a joblib context. Where there are
-        several, engines use one thread each.
+        several, or this runs in a joblib worker, engines use one thread each, otherwise all cores.
 
     Notes
     -----
     A sample is a cloud: ``X`` is a list of arrays of shape (n_i, d), which may differ in n_i, of
-    :class:`~geomprobe.PointCloud`, or an array of shape (n_clouds, n, d). The result is a list of
+    :class:`~geomprobe.PointCloud`, or an array of shape (n_clouds, n, d); with
+    ``metric="precomputed"``, of distance matrices, which may be sparse. The result is a list of
     :class:`~geomprobe.topology.Diagrams`. Nothing is learned in ``fit``. A progress bar appears
-    where it takes over two seconds.
+    where it takes over two seconds. An error names the cloud, and ``KeyboardInterrupt`` says how
+    many were done.
+
+    scikit-learn's ``check_estimator`` makes up tables, and so leaves out nearly all of its checks
+    for this transformer and for those of diagrams.
     """
 
     def __init__(
@@ -58,7 +66,8 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
         self.n_jobs = n_jobs
 
     def fit(self, X: Any, y: Any = None) -> RipsPersistence:
-        """Check that X is a collection of clouds."""
+        """Check the parameters, and that X is a collection of clouds."""
+        require_parameters(self.max_dim, self.threshold, self.coeff, self.engine)
         _clouds(X)
         return self
 
@@ -67,20 +76,32 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
         from tqdm.auto import tqdm
 
         clouds = _clouds(X)
-        diagrams: list[Diagrams] = Parallel(n_jobs=self.n_jobs)(
-            delayed(rips_persistence)(
+        backend, _ = get_active_backend()
+        crowded = backend.nesting_level or min(effective_n_jobs(self.n_jobs), len(clouds)) > 1
+        # As they are done, where the backend can: multiprocessing and ray return all at the end.
+        as_done = "generator" if backend.supports_return_generator else "list"
+        found = Parallel(n_jobs=self.n_jobs, return_as=as_done)(
+            delayed(_persistence)(
+                index,
                 cloud,
-                self.max_dim,
+                max_dim=self.max_dim,
                 metric=self.metric,
                 threshold=self.threshold,
                 coeff=self.coeff,
                 engine=self.engine,
                 time_limit=self.time_limit,
                 memory_limit=self.memory_limit,
-                n_jobs=1 if effective_n_jobs(self.n_jobs) > 1 else None,
+                n_jobs=1 if crowded else None,
             )
-            for cloud in tqdm(clouds, desc="rips", unit="cloud", delay=2, leave=False)
+            for index, cloud in enumerate(clouds)
         )
+        diagrams: list[Diagrams] = []
+        try:
+            for one in tqdm(found, "rips", len(clouds), unit="cloud", delay=2, leave=False):
+                diagrams.append(one)
+        except KeyboardInterrupt:
+            message = f"{len(diagrams)} of {len(clouds)} clouds were done"
+            raise KeyboardInterrupt(message) from None
         return diagrams
 
     def set_output(self, *, transform: str | None = None) -> RipsPersistence:
@@ -91,13 +112,20 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
         return True
 
 
+def _persistence(index: int, cloud: Any, **options: Any) -> Diagrams:
+    try:
+        return rips_persistence(cloud, **options)
+    except (ValueError, TypeError, MemoryEstimateError, TimeoutError) as error:
+        raise type(error)(f"cloud {index}: {error}") from error
+
+
 def _clouds(X: Any) -> list[Any]:
     if isinstance(X, str | PointCloud | Mapping) or not isinstance(X, Iterable):
         raise TypeError(
             f"X must be a list of point clouds, got {type(X).__name__}; for one cloud pass "
             "[cloud], for a CloudSet list(clouds.values())"
         )
-    clouds = [one.points if isinstance(one, PointCloud) else np.asarray(one) for one in X]
+    clouds = [_array(one) for one in X]
     if not clouds:
         raise ValueError("X holds no clouds")
     for index, cloud in enumerate(clouds):
@@ -107,3 +135,9 @@ def _clouds(X: Any) -> list[Any]:
                 f"{cloud.shape}; for one cloud pass [cloud]"
             )
     return clouds
+
+
+def _array(cloud: Any) -> Any:
+    if isinstance(cloud, PointCloud):
+        return cloud.points
+    return cloud if issparse(cloud) else np.asarray(cloud)

@@ -1,0 +1,155 @@
+"""Intrinsic dimensions of sets whose dimension is known, and closed forms of the likelihoods."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.spatial.distance import cdist
+
+from geomprobe.representation import gride, levina_bickel, local_pca, two_nn
+from geomprobe.representation.neighbours import distinct_points, nearest_distances
+
+
+def cube(n, d, rng):
+    return rng.uniform(size=(n, d))
+
+
+def sphere(n, d, rng):
+    points = rng.normal(size=(n, d + 1))
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def embedded(points, rng):
+    return points @ np.linalg.qr(rng.normal(size=(100, points.shape[1])))[0].T
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 10, 20])
+@pytest.mark.parametrize("shape", [cube, sphere])
+@pytest.mark.parametrize(
+    "estimate",
+    [two_nn, lambda X: two_nn(X, method="regression"), lambda X: levina_bickel(X, 10)],
+    ids=["mle", "regression", "levina-bickel"],
+)
+def test_cubes_and_spheres_have_their_dimension_within_the_error(estimate, shape, d):
+    rng = np.random.default_rng(2)
+    found = estimate(embedded(shape(1000, d, rng), rng))
+    assert abs(found.value - d) < 2.5 * found.stderr
+    # So that the error says something: a tenth in low dimensions, half in high ones.
+    assert found.value > 0.6 * d
+    if d <= 3:
+        assert found.stderr < 0.2 * d
+
+
+def test_the_error_of_sampling_is_the_spread_over_clouds():
+    values, errors = [], []
+    for seed in range(40):
+        found = two_nn(cube(200, 2, np.random.default_rng(seed)))
+        values.append(found.value)
+        errors.append(float(found.method.partition("sampling ")[2].partition(",")[0]))
+    assert 0.7 < np.mean(errors) / np.std(values) < 1.4
+
+
+def test_neighbours_are_those_of_all_distances():
+    points = np.random.default_rng(0).normal(size=(200, 30)) + 1e5
+    distances = np.sort(cdist(points, points), axis=1)[:, 1:6]
+    np.testing.assert_allclose(nearest_distances(points - points.mean(0), 5), distances, rtol=1e-9)
+
+
+def test_two_nn_by_hand():
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    first, second = np.sort(cdist(points, points), axis=1)[:, 1:3].T
+    assert two_nn(points).value == pytest.approx(49 / np.log(second / first).sum())
+
+
+def test_the_regression_leaves_the_largest_ratios_out():
+    # Facco et al. (2017): -log(1 - i/n) against the i-th smallest log ratio, up to 0.9 n.
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    first, second = np.sort(cdist(points, points), axis=1)[:, 1:3].T
+    x, y = np.sort(np.log(second / first))[:45], -np.log(1 - np.arange(1, 46) / 50)
+    assert two_nn(points, method="regression").value == pytest.approx((x @ y) / (x @ x))
+
+
+def test_duplicates_count_once():
+    points = np.random.default_rng(0).normal(size=(60, 2))
+    expected = two_nn(points)
+    found = two_nn(np.concatenate([points, points[:20], points[:5]]))
+    assert found.value == pytest.approx(expected.value)
+    assert found.n == 60
+
+
+def test_levina_bickel_by_hand():
+    points = np.random.default_rng(0).normal(size=(40, 3))
+    nearest = np.sort(cdist(points, points), axis=1)[:, 1:6]
+    sums = np.log(nearest[:, -1:] / nearest[:, :-1]).sum(axis=1)
+    assert levina_bickel(points, 5).value == pytest.approx((40 * 4 - 1) / sums.sum())
+    assert levina_bickel(points, 5, average="plain").value == pytest.approx((3 / sums).mean())
+
+
+def test_gride_maximises_its_likelihood():
+    # Denti et al. (2022), equation 6, maximised numerically.
+    points = np.random.default_rng(0).normal(size=(100, 3))
+    nearest = np.sort(cdist(points, points), axis=1)[:, 1:]
+    scan = gride(points, largest=8)
+    assert scan.orders.tolist() == [1, 2, 4]
+    for order, found in zip(scan.orders, scan.dimensions, strict=True):
+        mu = nearest[:, 2 * order - 1] / nearest[:, order - 1]
+
+        def loss(d, mu=mu, n1=order, n2=2 * order):
+            terms = np.log(d) + (n2 - n1 - 1) * np.log(mu**d - 1)
+            return -(terms - ((n2 - 1) * d + 1) * np.log(mu)).sum()
+
+        best = minimize_scalar(loss, bounds=(0.1, 20), method="bounded", options={"xatol": 1e-9})
+        assert found == pytest.approx(best.x, rel=1e-5)
+        step = 1e-3
+        curvature = (loss(best.x + step) - 2 * loss(best.x) + loss(best.x - step)) / step**2
+        index = scan.orders.tolist().index(order)
+        assert scan.stderrs[index] == pytest.approx(np.sqrt(order / curvature), rel=1e-3)
+
+
+def test_gride_sees_noise_at_small_scales_and_the_curve_beyond():
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 2000)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    scan = gride(circle + 0.02 * rng.normal(size=circle.shape), largest=256)
+    assert scan.dimensions[0] > 1.6
+    assert scan.dimensions[-1] < 1.3
+    assert (np.diff(scan.scales) > 0).all()
+
+
+def test_the_scan_is_drawn():
+    pytest.importorskip("matplotlib").use("Agg")
+    axes = gride(np.random.default_rng(0).normal(size=(50, 2))).plot()
+    assert axes.get_ylabel() == "intrinsic dimension"
+
+
+def test_local_pca_of_a_plane():
+    rng = np.random.default_rng(0)
+    found = local_pca(embedded(cube(300, 2, rng), rng), 15, share=0.999)
+    assert found.value == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda X: two_nn(X[:10]), "at least 20 distinct points, got 10"),
+        (lambda X: two_nn(np.repeat(X[:15], 4, axis=0)), "at least 20 distinct points, got 15"),
+        (lambda X: two_nn(X, method="mean"), "'mle' or 'regression', got 'mean'"),
+        (lambda X: two_nn(X, discard=1), "discard"),
+        (lambda X: two_nn(X * np.nan), "NaN or infinity"),
+        (lambda X: two_nn(X * 0), "points are equal"),
+        (lambda X: levina_bickel(X, 2), "k must be at least 3"),
+        (lambda X: levina_bickel(X, 40), "80 distinct points or more, got 50"),
+        (lambda X: levina_bickel(X, average="mean"), "'inverse' or 'plain'"),
+        (lambda X: gride(X, largest=1), "largest must be at least 2"),
+        (lambda X: gride(X[:5]), "at least 8 distinct points"),
+        (lambda X: local_pca(X, 50), "k must be from 2 to 49"),
+        (lambda X: local_pca(X, share=1), "share must be between 0 and 1"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(np.random.default_rng(0).normal(size=(50, 2)))
+
+
+def test_distinct_points_are_centred():
+    points = distinct_points([[1.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+    assert points.tolist() == [[-1, 0], [1, 0]]
