@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ def _persistence(index: int, cloud: Any, **options: Any) -> Diagrams:
 
 
 def _clouds(X: Any) -> list[Any]:
-    if isinstance(X, str | PointCloud | Mapping) or not isinstance(X, Iterable):
+    if isinstance(X, str | PointCloud | Mapping | Iterator) or not isinstance(X, Iterable):
         raise TypeError(
             f"X must be a list of point clouds, got {type(X).__name__}; for one cloud pass "
             "[cloud], for a CloudSet list(clouds.values())"

@@ -189,7 +189,11 @@ def _layers(
     # One sample shows nothing of the layout; and mps has no float64.
     if len(data) < 2 or cotangents.device.type == "mps":
         return {}
-    return covered_layers(model, data, cotangents, parameters)
+    try:
+        return covered_layers(model, data, cotangents, parameters)
+    except RuntimeError:
+        # Autograd itself cannot follow, as through tensors of inference mode; torch.func may.
+        return {}
 
 
 def _left(parameters: Parameters, layers: Mapping[str, Layer]) -> Parameters:

@@ -2,15 +2,11 @@
 
 from geomprobe.representation.analyzers import RepresentationDimension
 from geomprobe.representation.gride import GrideScan, gride
+from geomprobe.representation.local_pca import local_pca
 from geomprobe.representation.nearest_neighbour_likelihood import levina_bickel
 from geomprobe.representation.neural_collapse import NeuralCollapse, neural_collapse
 from geomprobe.representation.similarity import cka, cka_matrix, procrustes
-from geomprobe.representation.spectrum import (
-    alpha_req,
-    local_pca,
-    participation_ratio,
-    rank_me,
-)
+from geomprobe.representation.spectrum import alpha_req, participation_ratio, rank_me
 from geomprobe.representation.two_nn import two_nn
 
 __all__ = [

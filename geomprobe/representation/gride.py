@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomprobe.representation.neighbours import distinct_points, nearest_distances
+from geomprobe.representation.neighbours import TIED, distinct_points, nearest_neighbours
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
@@ -24,10 +25,13 @@ class GrideScan(ByValue):
     orders : int array of shape (s,)
         n1 of each scale: the ratio is that of the distances to neighbours 2 n1 and n1.
     dimensions, stderrs : arrays of shape (s,)
+        NaN at a scale where both distances are equal at every point.
     scales : array of shape (s,)
-        Mean distance to neighbour 2 n1.
+        Mean distance to neighbour 2 n1, in the unit of the points.
     n : int
         Number of distinct points.
+    duplicates : int
+        How many points were left out for being equal to others.
     """
 
     orders: Array
@@ -35,6 +39,7 @@ class GrideScan(ByValue):
     stderrs: Array
     scales: Array
     n: int
+    duplicates: int = 0
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the dimension against the scale, with standard errors."""
@@ -64,9 +69,9 @@ def gride(X: Any, *, largest: int = 64) -> GrideScan:
     Returns
     -------
     GrideScan
-        Standard errors are those of the likelihood times the square root of n1, since
-        neighbourhoods of n1 points overlap about that often. Finite size is not in them: the change
-        from scale to scale shows it.
+        Standard errors are those of the likelihood of n / 2 ratios: a pair of mutual neighbours
+        has two that go together. Finite size is not in them: the change from scale to scale shows
+        it.
 
     Raises
     ------
@@ -80,40 +85,42 @@ def gride(X: Any, *, largest: int = 64) -> GrideScan:
     """
     if largest < 2:
         raise ValueError(f"largest must be at least 2, got {largest}")
-    points = distinct_points(X)
+    points, duplicates = distinct_points(X)
     n = len(points)
     if n < 8:
         raise ValueError(f"Gride needs at least 8 distinct points, got {n}")
     most = min(largest, n - 1)
     orders = 2 ** np.arange(int(np.log2(most)))
-    nearest = nearest_distances(points, 2 * int(orders[-1]))
+    _, distances = nearest_neighbours(points, 2 * int(orders[-1]))
     found = []
     for order in orders.tolist():
-        far = nearest[:, 2 * order - 1]
-        found.append((*_likeliest(np.log(far / nearest[:, order - 1]), order), far.mean()))
+        far = distances[:, 2 * order - 1]
+        found.append((*_likeliest(np.log(far / distances[:, order - 1]), order), far.mean()))
     dimensions, stderrs, scales = np.array(found).T
-    return GrideScan(orders, dimensions, stderrs * np.sqrt(orders), scales, n)
+    return GrideScan(orders, dimensions, math.sqrt(2) * stderrs, scales, n, duplicates)
 
 
 def _likeliest(logs: Array, order: int) -> tuple[float, float]:
     """Return the most likely dimension for logarithms of ratios, and its standard error."""
     from scipy.optimize import brentq
 
-    n, power = len(logs), order - 1  # n2 - n1 - 1
+    if logs.mean() < TIED:
+        return math.nan, math.nan
+    power = order - 1  # n2 - n1 - 1
     total = logs.sum()
-    positive = logs[logs > 0]  # Of ties, the power of mu^D - 1 has no derivative.
+    positive = logs[logs > 0]
+    # Each point has the factor D, and ties have it once more for each power of mu^D - 1.
+    factors = len(logs) + power * (len(logs) - len(positive))
 
     def slope(dimension: float) -> float:
         # mu^D / (mu^D - 1) = 1 / (1 - mu^-D)
-        pulls = (positive / -np.expm1(-dimension * positive)).sum() if power else 0.0
-        return float(n / dimension + power * pulls - (2 * order - 1) * total)
+        pulls = positive / -np.expm1(-dimension * positive)
+        return float(factors / dimension + power * pulls.sum() - (2 * order - 1) * total)
 
-    low, high = 1e-3, 1.0
+    low, high = 1e-6, 1.0
     while slope(high) > 0:
         low, high = high, 2 * high
-    dimension = brentq(slope, low, high)
-    curvature = n / dimension**2
-    if power:
-        halves = np.sinh(dimension * positive / 2)
-        curvature += power * ((positive / (2 * halves)) ** 2).sum()
-    return float(dimension), float(curvature**-0.5)
+    dimension = float(brentq(slope, low, high))
+    shrunk = np.exp(-dimension * positive)
+    bends = positive**2 * shrunk / np.expm1(-dimension * positive) ** 2
+    return dimension, float((factors / dimension**2 + power * bends.sum()) ** -0.5)

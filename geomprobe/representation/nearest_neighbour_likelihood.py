@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from geomprobe.findings import Estimate
 from geomprobe.representation.finite_size import with_finite_size
-from geomprobe.representation.neighbours import distinct_points, nearest_distances
+from geomprobe.representation.neighbours import TIED, distinct_points, nearest_neighbours
 from geomprobe.storage import Array
 
 
@@ -21,20 +22,21 @@ def levina_bickel(X: Any, k: int = 20, *, average: str = "inverse", seed: int = 
     Parameters
     ----------
     X : array of shape (n, d)
-        Points; duplicates count once. More than k + 1 distinct ones.
+        Points; duplicates count once. At least 2 k distinct ones, and 8.
     k : int
         At least 3. More neighbours have less noise, and more bias.
     average : {"inverse", "plain"}
         Average inverse dimensions over the points, as the likelihood of all of them demands
-        (MacKay and Ghahramani), or the dimensions, as first published.
+        (MacKay and Ghahramani), or the dimensions, each without its bias, as first published.
     seed : int
         Seed of the halves of the cloud that the standard error is taken from.
 
     Returns
     -------
     Estimate
-        With a standard error as that of :func:`two_nn`. Its part of sampling takes points for
-        independent, although neighbours share neighbours.
+        With a standard error as that of :func:`two_nn`: of the n (k - 1) terms of the likelihood
+        half are taken for independent, since a pair of mutual neighbours has two. NaN where all
+        neighbours are equally far, for the plain average of any one point.
 
     Raises
     ------
@@ -51,24 +53,25 @@ def levina_bickel(X: Any, k: int = 20, *, average: str = "inverse", seed: int = 
         raise ValueError(f"average must be 'inverse' or 'plain', got {average!r}")
     if k < 3:
         raise ValueError(f"k must be at least 3, got {k}")
-    points = distinct_points(X)
-    if len(points) < max(2 * k, 8):
-        raise ValueError(
-            f"k={k} neighbours need {max(2 * k, 8)} distinct points or more, got {len(points)}"
-        )
+    points, duplicates = distinct_points(X)
+    n, least = len(points), max(2 * k, 8)
+    if n < least:
+        raise ValueError(f"k={k} neighbours need {least} distinct points or more, got {n}")
 
-    def dimension(rows: Array) -> tuple[float, float]:
-        nearest = nearest_distances(points[rows], k)
-        sums = np.log(nearest[:, -1:] / nearest[:, :-1]).sum(axis=1)
-        n = len(sums)
+    def dimension(rows: Array) -> float:
+        neighbours = min(k, len(rows) - 1)
+        _, distances = nearest_neighbours(points[rows], neighbours)
+        sums = np.log(distances[:, -1:] / distances[:, :-1]).sum(axis=1)
+        terms = neighbours - 1
         if average == "inverse":
-            value = (n * (k - 1) - 1) / sums.sum()
-            return float(value), float(value / np.sqrt(n * (k - 1)))
-        each = (k - 2) / sums
-        return float(each.mean()), float(each.std(ddof=1) / np.sqrt(n))
+            return float((sums.size * terms - 1) / sums.sum()) if sums.mean() > TIED else math.nan
+        return float(((terms - 1) / sums).mean()) if sums.min() > TIED else math.nan
 
-    value, sampling = dimension(np.arange(len(points)))
-    method = f"Levina-Bickel, {k} neighbours, {average} average"
     return with_finite_size(
-        value, sampling, lambda rows: dimension(rows)[0], len(points), method, seed
+        dimension,
+        n,
+        method=f"Levina-Bickel, {k} neighbours, {average} average",
+        note=f"{duplicates} duplicates left out" if duplicates else "",
+        seed=seed,
+        independent_terms=n * (k - 1) / 2 if average == "inverse" else None,
     )

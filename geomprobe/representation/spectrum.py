@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from geomprobe.findings import Estimate
 from geomprobe.points import as_points
-from geomprobe.representation.neighbours import distinct_points
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 
 _RANK_ME_OFFSET = 1e-7  # Of Garrido et al.
-_JACKKNIFE = "delete-half jackknife"
 
 
 def participation_ratio(X: Any, *, seed: int = 0) -> Estimate:
@@ -29,7 +28,17 @@ def participation_ratio(X: Any, *, seed: int = 0) -> Estimate:
     Returns
     -------
     Estimate
-        Between 1 and min(n - 1, d). r for n isotropic points of rank r much smaller than n.
+        Between 1 and min(n - 1, d). Of n isotropic points of rank r about r n / (n + r): compare
+        at equal numbers of points.
+
+    Raises
+    ------
+    ValueError
+        No cloud.
+
+    Notes
+    -----
+    O(n d min(n, d)) time, and four times that for the standard error.
 
     References
     ----------
@@ -39,10 +48,10 @@ def participation_ratio(X: Any, *, seed: int = 0) -> Estimate:
     points = as_points(X)
 
     def ratio(rows: Array) -> float:
-        spectrum = _covariances(points[rows])
-        return float(spectrum.sum() ** 2 / (spectrum**2).sum())
+        spectrum = variances(points[rows])
+        return float(spectrum.sum() ** 2 / (spectrum**2).sum()) if len(spectrum) else math.nan
 
-    return _estimate(ratio, len(points), f"participation ratio; {_JACKKNIFE}", seed)
+    return _estimate(ratio, len(points), "participation ratio", seed)
 
 
 def rank_me(X: Any, *, seed: int = 0) -> Estimate:
@@ -61,6 +70,16 @@ def rank_me(X: Any, *, seed: int = 0) -> Estimate:
     Returns
     -------
     Estimate
+        From 1 to min(n, d).
+
+    Raises
+    ------
+    ValueError
+        No cloud.
+
+    Notes
+    -----
+    O(n d min(n, d)) time, and four times that for the standard error.
 
     References
     ----------
@@ -71,23 +90,27 @@ def rank_me(X: Any, *, seed: int = 0) -> Estimate:
     points = as_points(X)
 
     def rank(rows: Array) -> float:
-        values = _singular_values(points[rows])
+        values = np.linalg.svd(points[rows], compute_uv=False)
+        if values[0] == 0:
+            return math.nan
         shares = values / values.sum() + _RANK_ME_OFFSET
         return float(np.exp(-(shares * np.log(shares)).sum()))
 
-    return _estimate(rank, len(points), f"RankMe; {_JACKKNIFE}", seed)
+    return _estimate(rank, len(points), "RankMe", seed)
 
 
-def alpha_req(X: Any, *, first: int = 3, last: int = 50, seed: int = 0) -> Estimate:
+def alpha_req(X: Any, *, first: int = 4, last: int = 100, seed: int = 0) -> Estimate:
     r"""Return the power :math:`\alpha` by which the eigenvalues of the covariance fall.
 
-    The slope of :math:`-\log \lambda_j` against :math:`\log j`, by least squares over a window.
+    The slope of :math:`-\log \lambda_j` against :math:`\log j`, by least squares with weights 1/j,
+    so that every octave of ranks counts alike.
 
     Parameters
     ----------
     X : array of shape (n, d)
     first, last : int
-        The window of ranks, counted from 1; it ends where eigenvalues are rounding.
+        The window of ranks, counted from 1; it ends where eigenvalues are rounding. By default that
+        of the authors' code. The slope depends on it.
     seed : int
         Seed of the halves of the delete-half jackknife.
 
@@ -97,81 +120,47 @@ def alpha_req(X: Any, *, first: int = 3, last: int = 50, seed: int = 0) -> Estim
         NaN with the reason where fewer than three eigenvalues are in the window. Values near 1 went
         with good representations in the paper; smaller and larger ones with worse.
 
+    Raises
+    ------
+    ValueError
+        A window that is none, or no cloud.
+
     References
     ----------
     Agrawal, K. K., Mondal, A. K., Ghosh, A. and Richards, B. A. (2022). alpha-ReQ: assessing
     representation quality in self-supervised learning by measuring eigenspectrum decay. NeurIPS.
+    The fit is that of Stringer, C., Pachitariu, M., Steinmetz, N., Carandini, M. and Harris, K. D.
+    (2019). High-dimensional geometry of population responses in visual cortex. Nature 571.
     """
     if not 1 <= first < last:
         raise ValueError(f"first must be at least 1 and below last, got {first} and {last}")
     points = as_points(X)
 
     def slope(rows: Array) -> float:
-        spectrum = _covariances(points[rows])
-        usable = int((spectrum > len(spectrum) * np.finfo(np.float64).eps * spectrum[0]).sum())
-        ranks = np.arange(first, min(last, usable) + 1)
+        spectrum = variances(points[rows])
+        ranks = np.arange(first, min(last, len(spectrum)) + 1)
         if len(ranks) < 3:
             return math.nan
-        return float(-np.polyfit(np.log(ranks), np.log(spectrum[ranks - 1]), 1)[0])
+        # polyfit takes the roots of the weights.
+        x, y = np.log(ranks), np.log(spectrum[ranks - 1])
+        return float(-np.polyfit(x, y, 1, w=ranks**-0.5)[0])
 
-    method = f"slope over ranks {first} to {last}; {_JACKKNIFE}"
-    if math.isnan(slope(np.arange(len(points)))):
-        reason = f"fewer than three eigenvalues above rounding from rank {first} on"
-        return Estimate.undefined(reason, n=len(points), method=method)
-    return _estimate(slope, len(points), method, seed)
-
-
-def local_pca(X: Any, k: int = 20, *, share: float = 0.95) -> Estimate:
-    """Return the mean number of principal components that neighbourhoods need.
-
-    Parameters
-    ----------
-    X : array of shape (n, d)
-        Points; duplicates count once. More than k distinct ones.
-    k : int
-        Neighbours of each point; they bound the result.
-    share : float
-        Share of the variance that the components must explain.
-
-    Returns
-    -------
-    Estimate
-        With the standard error of the mean over points, taken for independent.
-
-    References
-    ----------
-    Fukunaga, K. and Olsen, D. R. (1971). An algorithm for finding intrinsic dimensionality of data.
-    IEEE Transactions on Computers C-20.
-    """
-    from sklearn.neighbors import NearestNeighbors
-
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, got {share}")
-    points = distinct_points(X)
-    if not 2 <= k < len(points):
-        raise ValueError(f"k must be from 2 to {len(points) - 1}, got {k}")
-    search = NearestNeighbors(n_neighbors=k).fit(points)
-    counts = []
-    for rows in search.kneighbors(return_distance=False):
-        spectrum = _covariances(points[rows])
-        shares = np.cumsum(spectrum) / spectrum.sum()
-        counts.append(1 + int((shares < share).sum()))
-    error = float(np.std(counts, ddof=1) / math.sqrt(len(counts)))
-    method = f"components for {share:.0%} of the variance of {k} neighbours"
-    return Estimate(float(np.mean(counts)), error, n=len(points), method=method)
+    reason = f"fewer than three eigenvalues above rounding from rank {first} on"
+    return _estimate(slope, len(points), f"slope over ranks {first} to {last}", seed, reason)
 
 
-def _covariances(points: Array) -> Array:
-    """Return the eigenvalues of the covariance, up to a factor, in descending order."""
-    spectrum: Array = _singular_values(points - points.mean(axis=0)) ** 2
+def variances(points: Array) -> Array:
+    """Return the eigenvalues of the covariance above rounding, over the largest, descending."""
+    values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    above = values > max(points.shape) * np.finfo(np.float64).eps * values[0]
+    spectrum: Array = (values[above] / values[0]) ** 2 if above.any() else values[:0]
     return spectrum
 
 
-def _singular_values(points: Array) -> Array:
-    values: Array = np.linalg.svd(points, compute_uv=False)
-    return values
-
-
-def _estimate(statistic: Any, n: int, method: str, seed: int) -> Estimate:
-    value = statistic(np.arange(n))
+def _estimate(
+    statistic: Callable[[Array], float], n: int, method: str, seed: int, reason: str = ""
+) -> Estimate:
+    value, method = statistic(np.arange(n)), f"{method}; delete-half jackknife"
+    if math.isnan(value):
+        return Estimate.undefined(reason, n=n, method=method)
     return Estimate(value, float(delete_half_stderr(statistic, n, seed=seed)), n=n, method=method)

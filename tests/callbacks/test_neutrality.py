@@ -10,6 +10,8 @@ from torch import nn
 import geomprobe as gp
 
 STEPS = 50
+# They ask for more points or more steps than there are here.
+FOR_LONGER_RUNS = {"layer_topology", "representation_dimension", "trajectory_topology"}
 
 
 def mlp():
@@ -41,8 +43,7 @@ def options(x, y, folder):
         probe_data=(x[:16], y[:16]),
         every="10 steps",
         budget=None,
-        # Those two ask for more points and more steps than there are here.
-        analyzers=sorted({*gp.registered_analyzers()} - {"layer_topology", "trajectory_topology"}),
+        analyzers=sorted({*gp.registered_analyzers()} - FOR_LONGER_RUNS),
         loss=nn.functional.cross_entropy,
         points=16,
         samples=6,

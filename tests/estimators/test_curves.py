@@ -1,4 +1,4 @@
-"""Curves of a bar from 0 to 2 and one from 1 to 3, worked out by hand, and those of the functions."""
+"""Curves of a bar from 0 to 2 and one from 1 to 3, worked out by hand."""
 
 import numpy as np
 import pytest

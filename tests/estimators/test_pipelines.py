@@ -57,7 +57,7 @@ def test_a_fitted_pipeline_is_kept_in_a_file(transformer, shapes, tmp_path):
 
 
 def test_cached_diagrams(shapes, tmp_path):
-    X, y = shapes(8)
+    X, _ = shapes(8)
     steps = gp.RipsPersistence(), BettiCurve(7)
     cached = make_pipeline(*steps, memory=str(tmp_path))
     expected = make_pipeline(*steps).fit_transform(X)

@@ -3,6 +3,7 @@ import signal
 import joblib
 import numpy as np
 import pytest
+from joblib._parallel_backends import ThreadingBackend
 from scipy.sparse import coo_matrix
 from scipy.spatial.distance import pdist, squareform
 
@@ -37,7 +38,6 @@ def test_every_way_to_hold_clouds():
     expected = gp.RipsPersistence().fit_transform(X)
     assert gp.RipsPersistence().fit_transform(list(X)) == expected
     assert gp.RipsPersistence().fit_transform([gp.PointCloud(x) for x in X]) == expected
-    assert gp.RipsPersistence().fit_transform(iter(X)) == expected
 
 
 def test_precomputed_distances_dense_and_sparse(shapes):
@@ -77,11 +77,19 @@ def test_cores_are_taken_by_clouds_or_by_engines(asked, shapes):
     assert [one["n_jobs"] for one in asked] == [1, 1, 1, None, 1, 1]
 
 
-@pytest.mark.parametrize("backend", ["threading", "multiprocessing"])
-def test_other_backends_of_joblib(backend, shapes):
+class AllAtTheEnd(ThreadingBackend):
+    """As multiprocessing and ray, which hang or take long in a process with threads."""
+
+    supports_return_generator = False
+
+
+def test_other_backends_of_joblib(shapes):
     X, _ = shapes(3)
-    with joblib.parallel_config(backend=backend, n_jobs=2):
-        assert gp.RipsPersistence().fit_transform(X) == [rips_persistence(one) for one in X]
+    expected = [rips_persistence(one) for one in X]
+    joblib.register_parallel_backend("all-at-the-end", AllAtTheEnd)
+    for backend in ("threading", "all-at-the-end"):
+        with joblib.parallel_config(backend=backend, n_jobs=2):
+            assert gp.RipsPersistence().fit_transform(X) == expected
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -131,6 +139,8 @@ def test_what_is_no_list_of_clouds_is_refused():
         gp.RipsPersistence().fit(gp.PointCloud(np.zeros((3, 2))))
     with pytest.raises(TypeError, match=r"got CloudSet.*list\(clouds.values\(\)\)"):
         gp.RipsPersistence().fit(gp.CloudSet([gp.PointCloud(np.zeros((3, 2)), layer="a")]))
+    with pytest.raises(TypeError, match="got list_iterator"):
+        gp.RipsPersistence().fit(iter([np.zeros((3, 2))]))
     with pytest.raises(TypeError, match="got int"):
         gp.RipsPersistence().fit(3)
     with pytest.raises(ValueError, match="no clouds"):

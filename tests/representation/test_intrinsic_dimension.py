@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
 from geomprobe.representation import gride, levina_bickel, local_pca, two_nn
-from geomprobe.representation.neighbours import distinct_points, nearest_distances
+from geomprobe.representation.neighbours import distinct_points, nearest_neighbours
 
 
 def cube(n, d, rng):
@@ -51,7 +51,20 @@ def test_the_error_of_sampling_is_the_spread_over_clouds():
 def test_neighbours_are_those_of_all_distances():
     points = np.random.default_rng(0).normal(size=(200, 30)) + 1e5
     distances = np.sort(cdist(points, points), axis=1)[:, 1:6]
-    np.testing.assert_allclose(nearest_distances(points - points.mean(0), 5), distances, rtol=1e-9)
+    indices, found = nearest_neighbours(points - points.mean(axis=0), 5)
+    np.testing.assert_allclose(found, distances, rtol=1e-9)
+    of_indices = np.linalg.norm(points[indices] - points[:, None], axis=2)
+    np.testing.assert_allclose(of_indices, distances, rtol=1e-9)
+
+
+def test_neighbours_in_small_clusters_far_apart():
+    # The rounding of |x|^2 + |y|^2 - 2 x.y is far above the distances inside a cluster.
+    rng = np.random.default_rng(0)
+    centres = 1e6 * rng.normal(size=(6, 20))
+    points = (centres[:, None] + 1e-3 * rng.normal(size=(6, 30, 20))).reshape(-1, 20)
+    points -= points.mean(axis=0)
+    distances = np.sort(cdist(points, points), axis=1)[:, 1:4]
+    np.testing.assert_allclose(nearest_neighbours(points, 3)[1], distances, rtol=1e-12)
 
 
 def test_two_nn_by_hand():
@@ -74,6 +87,7 @@ def test_duplicates_count_once():
     found = two_nn(np.concatenate([points, points[:20], points[:5]]))
     assert found.value == pytest.approx(expected.value)
     assert found.n == 60
+    assert found.note == "25 duplicates left out"
 
 
 def test_levina_bickel_by_hand():
@@ -102,7 +116,24 @@ def test_gride_maximises_its_likelihood():
         step = 1e-3
         curvature = (loss(best.x + step) - 2 * loss(best.x) + loss(best.x - step)) / step**2
         index = scan.orders.tolist().index(order)
-        assert scan.stderrs[index] == pytest.approx(np.sqrt(order / curvature), rel=1e-3)
+        assert scan.stderrs[index] == pytest.approx(np.sqrt(2 / curvature), rel=1e-3)
+
+
+def test_the_errors_of_gride_are_the_spread_over_clouds():
+    scans = [gride(np.random.default_rng(seed).normal(size=(300, 3))) for seed in range(40)]
+    spread = np.std([scan.dimensions for scan in scans], axis=0)
+    ratio = np.mean([scan.stderrs for scan in scans], axis=0) / spread
+    assert ((ratio > 0.6) & (ratio < 1.7)).all()
+
+
+def test_a_lattice_has_no_ratios():
+    lattice = np.stack(np.meshgrid(*[np.arange(8.0)] * 2), axis=-1).reshape(-1, 2)
+    found = two_nn(lattice)
+    assert np.isnan(found.value)
+    assert "lattice" in found.note
+    assert np.isnan(gride(lattice).dimensions[0])
+    some = np.concatenate([lattice, 20 + np.random.default_rng(0).normal(size=(64, 2))])
+    assert "equally far" in two_nn(some).note
 
 
 def test_gride_sees_noise_at_small_scales_and_the_curve_beyond():
@@ -121,10 +152,27 @@ def test_the_scan_is_drawn():
     assert axes.get_ylabel() == "intrinsic dimension"
 
 
-def test_local_pca_of_a_plane():
+@pytest.mark.parametrize(
+    ("criterion", "expected"), [("fukunaga-olsen", 2), ("variance", 2), ("participation", 1.8)]
+)
+def test_local_pca_of_a_plane(criterion, expected):
     rng = np.random.default_rng(0)
-    found = local_pca(embedded(cube(300, 2, rng), rng), 15, share=0.999)
-    assert found.value == pytest.approx(2)
+    found = local_pca(embedded(cube(300, 2, rng), rng), 20, criterion=criterion)
+    assert found.value == pytest.approx(expected, abs=0.1)
+
+
+def test_local_pca_by_hand():
+    points = np.random.default_rng(0).normal(size=(40, 3)) * [3, 1, 0.3]
+    order = np.argsort(cdist(points, points), axis=1)[:, 1:11]
+    spectra = [np.linalg.eigvalsh(np.cov(points[rows].T))[::-1] for rows in order]
+    above = [(values > 0.05 * values[0]).sum() for values in spectra]
+    explained = [1 + (np.cumsum(values) / values.sum() < 0.8).sum() for values in spectra]
+    ratios = [values.sum() ** 2 / (values**2).sum() for values in spectra]
+    assert local_pca(points, 10).value == pytest.approx(np.mean(above))
+    found = local_pca(points, 10, criterion="variance", share=0.2)
+    assert found.value == pytest.approx(np.mean(explained))
+    found = local_pca(points, 10, criterion="participation")
+    assert found.value == pytest.approx(np.mean(ratios))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +189,9 @@ def test_local_pca_of_a_plane():
         (lambda X: levina_bickel(X, average="mean"), "'inverse' or 'plain'"),
         (lambda X: gride(X, largest=1), "largest must be at least 2"),
         (lambda X: gride(X[:5]), "at least 8 distinct points"),
-        (lambda X: local_pca(X, 50), "k must be from 2 to 49"),
+        (lambda X: local_pca(X, 25), "more than 2 k distinct points; got k=25 and 50"),
+        (lambda X: local_pca(X, criterion="pca"), "'fukunaga-olsen', 'variance' or"),
+        (lambda X: local_pca(X, criterion="participation", share=0.1), "takes none"),
         (lambda X: local_pca(X, share=1), "share must be between 0 and 1"),
     ],
 )
@@ -151,5 +201,6 @@ def test_bad_input_is_refused(call, message):
 
 
 def test_distinct_points_are_centred():
-    points = distinct_points([[1.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
-    assert points.tolist() == [[-1, 0], [1, 0]]
+    points, duplicates = distinct_points([[1.0, 0.0], [1.0, 0.0], [4.0, 0.0]])
+    assert points.tolist() == [[-1, 0], [2, 0]]
+    assert duplicates == 1

@@ -42,6 +42,17 @@ def test_a_spectrum_that_is_too_short_has_no_power():
     assert "fewer than three eigenvalues" in found.note
 
 
+def test_alpha_req_is_the_fit_with_weights_of_one_over_the_rank():
+    # powerlaw of Stringer et al. (2019): normal equations with weights 1/j.
+    points = np.random.default_rng(0).normal(size=(100, 40)) * np.arange(1, 41.0) ** -0.7
+    spectrum = np.linalg.eigvalsh(np.cov(points.T))[::-1]
+    ranks = np.arange(4, 41)
+    x = np.stack([np.log(ranks), np.ones(37)], axis=1)
+    weighted = x / ranks[:, None]
+    slope = np.linalg.solve(weighted.T @ x, weighted.T @ np.log(spectrum[3:]))[0]
+    assert alpha_req(points).value == pytest.approx(-slope)
+
+
 @pytest.mark.parametrize("statistic", [participation_ratio, rank_me])
 def test_the_standard_error_is_the_spread_over_clouds(statistic):
     scale = np.arange(1, 9.0) ** -1

@@ -158,8 +158,9 @@ def test_trap_21_tensors_of_inference_mode_are_useless_to_autograd(model_in_infe
         (within,) = gp.analyze(evidence, "fisher_information", strict=True)
     (after,) = gp.analyze(evidence, "fisher_information", strict=True)
     assert np.array_equal(probe.clouds["2"].points, out.numpy())
-    assert within.scalars["trace"].value == expected.scalars["trace"].value
-    assert after.scalars["trace"].value == expected.scalars["trace"].value
+    # Parameters of inference mode leave only torch.func, and its float32 products.
+    for found in (within, after):
+        assert found.scalars["trace"].value == pytest.approx(expected.scalars["trace"].value)
 
 
 def test_trap_22_passes_of_training_validation_and_sanity_check():
