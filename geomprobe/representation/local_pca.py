@@ -33,7 +33,7 @@ def local_pca(
         many see the curvature.
     criterion : {"fukunaga-olsen", "variance", "participation"}
         What counts as the dimension of a neighbourhood with principal variances
-        :math:`\lambda_1 \ge \lambda_2 \ge \dots`: how many exceed the ``share`` of the largest; how
+        :math:`\lambda_1 \ge \lambda_2 \ge \ldots`: how many exceed the ``share`` of the largest; how
         many leave no more than the ``share`` of the sum unexplained; or the participation ratio
         :math:`(\sum \lambda)^2 / \sum \lambda^2`.
     share : float, optional
