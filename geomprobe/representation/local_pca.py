@@ -33,9 +33,9 @@ def local_pca(
         many see the curvature.
     criterion : {"fukunaga-olsen", "variance", "participation"}
         What counts as the dimension of a neighbourhood with principal variances
-        :math:`\lambda_1 \ge \lambda_2 \ge \ldots`: how many exceed the ``share`` of the largest; how
-        many leave no more than the ``share`` of the sum unexplained; or the participation ratio
-        :math:`(\sum \lambda)^2 / \sum \lambda^2`.
+        :math:`\lambda_1 \ge \lambda_2 \ge \ldots`: how many exceed the ``share`` of the largest;
+        how many leave no more than the ``share`` of the sum unexplained; or the participation
+        ratio :math:`(\sum \lambda)^2 / \sum \lambda^2`.
     share : float, optional
         By default 0.05. The participation ratio has none.
     seed : int
