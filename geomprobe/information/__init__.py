@@ -8,6 +8,7 @@ from geomprobe.information.effective_dimension import (
     smallest_valid_n,
 )
 from geomprobe.information.fisher import fisher_gram
+from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.likelihoods import (
     Bernoulli,
@@ -24,6 +25,7 @@ __all__ = [
     "EffectiveDimension",
     "FisherGram",
     "FisherInformation",
+    "FisherRows",
     "Gaussian",
     "Likelihood",
     "Softmax",

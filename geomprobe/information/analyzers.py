@@ -15,7 +15,7 @@ from geomprobe.information.effective_dimension import (
     resolution,
     smallest_valid_n,
 )
-from geomprobe.information.fisher import KINDS, fisher_gram
+from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.likelihoods import Likelihood
 from geomprobe.information.parameters import parameter_draws
@@ -33,6 +33,7 @@ from geomprobe.storage import Array
 
 _LONGEST_SPECTRUM = 1024
 _CURVE_POINTS = 49
+_KINDS = ("true", "empirical")
 _EMPIRICAL = ("trace", "largest_eigenvalue")
 
 
@@ -54,7 +55,7 @@ class FisherInformation:
     """
 
     max_samples: int | None = None
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = _KINDS
     likelihood: Likelihood | None = None
     max_rows: int = 2048
     max_gigabytes: float = 2.0
@@ -94,8 +95,8 @@ class FisherInformation:
     def __post_init__(self) -> None:
         if self.max_samples is not None:
             _require_at_least(self.max_samples, 1, "max_samples")
-        if not self.kinds or not set(self.kinds) <= set(KINDS):
-            raise ValueError(f"kinds must be some of {KINDS}, got {self.kinds!r}")
+        if not self.kinds or not set(self.kinds) <= set(_KINDS):
+            raise ValueError(f"kinds must be some of {_KINDS}, got {self.kinds!r}")
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.hooks import quiet
+from geomprobe.information.cotangents import at_labels, expected, of_loss, sampled
 from geomprobe.information.factors import Rows
+from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.jacobians import (
     Parameters,
@@ -33,7 +34,7 @@ from geomprobe.information.likelihoods import Likelihood, likelihood_of
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 
-KINDS = ("true", "empirical")
+KINDS = ("true", "mc", "empirical")
 
 _CHUNK_BYTES = 64 * 2**20
 _LARGEST_CHUNK = 64
@@ -48,6 +49,8 @@ def fisher_gram(
     kind: str = "true",
     likelihood: Likelihood | None = None,
     loss: Loss | None = None,
+    draws: int = 1,
+    seed: int = 0,
     batch_size: int | None = None,
     dtype: torch.dtype = torch.float64,
     memory_share: float = 0.5,
@@ -59,8 +62,10 @@ def fisher_gram(
         B_{(n, c)} = \frac{1}{\sqrt N} R_n[:, c]^T J_n, \qquad K = B B^T
 
     with J_n the Jacobian of the outputs of input n in the parameters and H_n = R_n R_n^T the Fisher
-    information of the likelihood in its outputs. No label is sampled. For the empirical Fisher, the
-    one row of input n is the gradient of its loss at its target.
+    information of the likelihood in its outputs. No label is sampled. With ``kind="mc"`` the rows
+    are gradients at labels drawn from the model instead, an unbiased estimate for models with many
+    outputs; for the empirical Fisher, the one row of input n is the gradient of its loss at its
+    target.
 
     Parameters
     ----------
@@ -69,14 +74,16 @@ def fisher_gram(
         samples do not mix) and left as it was. Parameters with ``requires_grad=False`` are
         constants; one that several modules own counts once.
     data : Samples
-        Inputs, and targets for the empirical Fisher.
-    kind : {"true", "empirical"}
-        Over the model's own labels, or at the labels of the data.
+        Inputs, and targets for the empirical Fisher. Targets also tell where there is padding.
+    kind : {"true", "mc", "empirical"}
+        Over all of the model's own labels, over some drawn from it, or at the labels of the data.
     likelihood : Likelihood, optional
         What the outputs mean; by default what ``loss`` says: :func:`likelihood_of`.
     loss : callable, optional
         ``loss(outputs, targets)``. For the empirical Fisher it may be any function: one that stands
         for no known likelihood is called on each sample as a batch of one.
+    draws, seed : int
+        How many labels to draw of each input, and the seed of them, for ``kind="mc"``.
     batch_size : int, optional
         Samples to work on at a time; by default at most 64.
     dtype : torch.dtype
@@ -92,9 +99,9 @@ def fisher_gram(
     ------
     ValueError, TypeError
         Before any gradient: no trainable parameter, no samples, outputs that are no finite
-        floating-point tensor of shape (N, C) (a shape of (N,) is read as (N, 1)), no likelihood,
-        targets that are missing or do not fit. After: gradients that are not finite, or outputs of
-        a sample that depend on the other samples or on chance.
+        floating-point tensor with the samples first or that the likelihood does not take, no
+        likelihood, targets that are missing or do not fit. After: gradients that are not finite, or
+        outputs of a sample that depend on the other samples or on chance.
     MemoryEstimateError
         The rows would not fit in memory.
 
@@ -111,11 +118,11 @@ def fisher_gram(
     where that cannot follow the model; so are all other parameters. The result's ``route`` names
     them.
 
-    M = N (C - 1) rows for softmax, N C for the other likelihoods, N for the empirical Fisher.
-    C - 1, C or 1 backward passes to the layers' outputs; O(M^2) memory beside the inputs and
-    gradients of some layers at a time, about 1 GiB. Those of a layer with d inputs and e outputs
-    cost M^2 (d + e) without positions, at most M^2 d e with; per-sample gradients of p parameters
-    M^2 p, and M p memory.
+    M = N (C - 1) rows for softmax (N T (C - 1) with T positions), N C for the other likelihoods,
+    N draws for drawn labels, N for the empirical Fisher. As many backward passes as rows a sample
+    to the layers' outputs; O(M^2) memory beside the inputs and gradients of some layers at a time,
+    about 1 GiB. Those of a layer with d inputs and e outputs cost M^2 (d + e) without positions, at
+    most M^2 d e with; per-sample gradients of p parameters M^2 p, and M p memory.
 
     References
     ----------
@@ -131,6 +138,8 @@ def fisher_gram(
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
     if len(data) == 0:
         raise ValueError("data holds no samples")
     likelihood = _resolve(kind, likelihood, loss)
@@ -144,10 +153,9 @@ def fisher_gram(
     data = data.to(next(iter(parameters.values())).device)
     with quiet(model):
         outputs = _outputs(model, data, batch_size or _LARGEST_CHUNK)
-        if likelihood is None:
-            cotangents = _loss_gradients(loss, outputs, data.targets)
-        else:
-            cotangents = _likelihood_rows(kind, likelihood, outputs, data.targets, memory_share)
+        cotangents = _cotangents(
+            kind, likelihood or loss, outputs, data.targets, draws, seed, memory_share
+        )
         n_samples, per_sample = cotangents.shape[:2]
         layers = _layers(model, data, cotangents, parameters)
         room = _Room(n_samples, per_sample, dtype, batch_size, memory_share)
@@ -179,6 +187,7 @@ def fisher_gram(
         rows_per_sample=per_sample,
         row_epsilon=epsilon,
         gram_epsilon=torch.finfo(dtype).eps,
+        rows=FisherRows(model, tuple(parameters), data, cotangents, batch_size or _LARGEST_CHUNK),
     )
 
 
@@ -238,6 +247,27 @@ def _resolve(kind: str, likelihood: Likelihood | None, loss: Loss | None) -> Lik
         raise
 
 
+def _cotangents(
+    kind: str,
+    meaning: Likelihood | Loss | None,
+    outputs: Tensor,
+    targets: Tensor | None,
+    draws: int,
+    seed: int,
+    memory_share: float,
+) -> Tensor:
+    """Return what is to be pulled back, of shape (N, K, *outputs of one)."""
+    if not isinstance(meaning, Likelihood):
+        assert targets is not None
+        return of_loss(meaning, outputs, targets)
+    if kind == "true":
+        return expected(meaning, outputs, targets, memory_share)
+    if kind == "mc":
+        return sampled(meaning, outputs, targets, draws, seed)
+    assert targets is not None
+    return at_labels(meaning, outputs, targets)
+
+
 def _outputs(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
     """Return the model's outputs on all samples, or refuse them."""
     parts = []
@@ -265,52 +295,6 @@ def _outputs(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
     if not bool(finite.all()):
         raise ValueError(not_finite("outputs", finite))
     return outputs
-
-
-def _likelihood_rows(
-    kind: str, likelihood: Likelihood, outputs: Tensor, targets: Tensor | None, share: float
-) -> Tensor:
-    """Return what is to be pulled back through the model, of shape (N, rows, *outputs of one)."""
-    if outputs.ndim not in (1, 2):
-        raise ValueError(
-            f"outputs have shape {tuple(outputs.shape)}, expected (N, C): one vector a sample. "
-            "Wrap the model so that it pools or flattens the other axes"
-        )
-    matrix = outputs.reshape(len(outputs), -1)
-    if kind == "true":
-        n_samples, n_outputs = matrix.shape
-        require_memory(
-            4 * matrix.element_size() * n_samples * n_outputs**2,
-            f"the true Fisher of {n_samples} samples with {n_outputs} outputs each",
-            "It takes a row of gradients an output: use fewer samples, or the empirical Fisher.",
-            share=share,
-        )
-        pulled = likelihood.factor(matrix).transpose(1, 2)
-    else:
-        matrix = matrix.detach().requires_grad_()
-        with torch.enable_grad():
-            losses = likelihood.negative_log_likelihood(matrix, targets)  # type: ignore[arg-type]
-        pulled = torch.autograd.grad(losses.sum(), matrix)[0][:, None]
-    return pulled.reshape(*pulled.shape[:2], *outputs.shape[1:])
-
-
-def _loss_gradients(loss: Any, outputs: Tensor, targets: Tensor | None) -> Tensor:
-    """Return the gradient of any loss of each sample in its outputs, shaped as _likelihood_rows."""
-    assert targets is not None
-    if len(targets) != len(outputs):
-        raise ValueError(f"there are {len(outputs)} samples, but {len(targets)} targets")
-    gradients = []
-    for output, target in zip(torch.split(outputs, 1), torch.split(targets, 1), strict=True):
-        output = output.detach().requires_grad_()
-        with torch.enable_grad():
-            value = loss(output, target)
-        if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
-            raise ValueError(
-                "the loss of one sample must be one differentiable number, got "
-                f"{type(value).__name__} of shape {tuple(getattr(value, 'shape', ()))}"
-            )
-        gradients.append(torch.autograd.grad(value.sum(), output)[0])
-    return torch.stack(gradients)
 
 
 @dataclass(frozen=True)

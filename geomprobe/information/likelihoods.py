@@ -1,7 +1,7 @@
 """What a model's outputs mean: the likelihood whose Fisher information is asked for.
 
 The Hessian of a likelihood in the outputs, ``H_n = R_n R_n^T``, does not depend on the target for
-any likelihood here, so that the factor ``R_n`` gives the expectation over the model's own labels
+any likelihood here, so that the columns of ``R_n`` give the expectation over the model's own labels
 exactly, without sampling them.
 """
 
@@ -21,21 +21,25 @@ class Likelihood(Protocol):
     """How outputs parametrise a distribution of targets.
 
     One that is hashable and equal by value (a frozen dataclass) lets analyzers share their work.
+    Outputs have shape (N, ...), with the samples first.
     """
 
-    def factor(self, outputs: Tensor) -> Tensor:
+    def rows(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
         """Factor the Fisher information of each sample's outputs.
 
         Parameters
         ----------
-        outputs : Tensor of shape (N, C)
+        outputs : Tensor of shape (N, ...)
             Outputs of the model.
+        targets : Tensor, optional
+            They say no more than which positions are padding, and how far off the outputs are.
 
         Returns
         -------
-        Tensor of shape (N, C, K)
-            ``R`` with ``R[n] @ R[n].T = E_y[g g^T]``, where g is the gradient of the negative
-            log-likelihood in the outputs of sample n and y is drawn from the model.
+        Tensor of shape (N, K, ...)
+            K vectors a sample whose outer products add up to ``E_y[g g^T]``, where g is the
+            gradient of the negative log-likelihood in the outputs of the sample and y is drawn from
+            the model.
         """
         ...
 
@@ -49,55 +53,118 @@ class Likelihood(Protocol):
         """
         ...
 
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, targets: Tensor | None = None
+    ) -> Tensor:
+        """Draw targets from the model; padding in the targets stays padding."""
+        ...
+
 
 @dataclass(frozen=True)
 class Softmax:
-    """One of C classes, from logits of shape (N, C).
+    """One of C classes, from logits; with several positions a sample, one at each of them.
 
-    Targets are class numbers of shape (N,), or class probabilities of shape (N, C). Normalised
-    log-probabilities are logits too.
+    Normalised log-probabilities are logits too. Targets are class numbers, of the outputs' shape
+    without the axis of the classes, or class probabilities of the outputs' shape.
+
+    Parameters
+    ----------
+    axis : int
+        Axis of the classes: 1, as ``torch.nn.functional.cross_entropy`` has it, or -1 for outputs
+        of shape (N, T, C) as of most language models.
+    ignore_index : int
+        Class number of positions that are padding.
+
+    Notes
+    -----
+    The positions of a sample are independent given its outputs, so that its information is the sum
+    of theirs at the outputs. At the parameters gradients of all positions add up first: positions
+    are not examples.
     """
 
-    def factor(self, outputs: Tensor) -> Tensor:
-        """Return R of shape (N, C, C - 1) with ``R R^T = diag(p) - p p^T``.
+    axis: int = 1
+    ignore_index: int = -100
 
-        With ``s = sqrt(p)``, that matrix is ``diag(s) (I - s s^T) diag(s)``, and the columns but k
-        of the Householder reflection that takes e_k to -s are an orthonormal basis of the
-        complement of s. With k the most probable class nothing cancels: every entry of R has full
-        relative precision, also where the probability of a class rounds to one.
+    def rows(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return rows whose outer products add up to ``diag(p) - p p^T`` at each position.
+
+        C - 1 a position.
         """
-        _require_classes(outputs)
-        root = (0.5 * F.log_softmax(outputs, dim=1)).exp()
-        n_classes = outputs.shape[1]
-        top = root.argmax(dim=1, keepdim=True)
-        pivot = torch.zeros_like(root).scatter(1, top, 1.0)
-        slope = root / (1 + root.gather(1, top))
-        reflection = torch.diag_embed(root) - (root * (root + pivot))[:, :, None] * slope[:, None]
-        others = torch.arange(n_classes - 1, device=outputs.device)
-        others = others + (others >= top)
-        return reflection.gather(2, others[:, None, :].expand(-1, n_classes, -1))
+        logits = self._by_position(outputs)
+        n, t, c = logits.shape
+        factors = _softmax_factor(logits.flatten(0, 1)).view(n, t, c, c - 1)
+        if targets is not None and not targets.is_floating_point():
+            counted = targets.reshape(n, -1) != self.ignore_index
+            factors = factors * counted[:, :, None, None]
+        rows = logits.new_zeros(n, t, c - 1, t, c)
+        here = torch.arange(t, device=logits.device)
+        rows[:, here, :, here] = factors.permute(1, 0, 3, 2)
+        others = outputs.movedim(self.axis, -1).shape[1:]
+        return rows.view(n, t * (c - 1), *others).movedim(-1, self.axis % outputs.ndim + 1)
 
     def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy of each sample."""
-        _require_classes(outputs)
-        n_samples, n_classes = outputs.shape
+        """Return the cross-entropy of each sample, summed over its positions."""
+        logits = self._by_position(outputs)
+        n, t = logits.shape[:2]
         if targets.is_floating_point():
             _require_shape(targets, outputs, "class probabilities")
             if not bool(((targets >= 0) & (targets <= 1)).all()):
-                raise ValueError("targets of shape (N, C) must be class probabilities in [0, 1]")
-            return F.cross_entropy(outputs, targets.to(outputs.dtype), reduction="none")
-        if targets.shape != (n_samples,) or targets.dtype == torch.bool:
+                raise ValueError(
+                    "targets of the outputs' shape must be class probabilities in [0, 1]"
+                )
+            given = self._by_position(targets.to(outputs.dtype)).flatten(0, 1)
+        else:
+            given = self._classes(outputs, targets).flatten()
+        losses = F.cross_entropy(
+            logits.flatten(0, 1), given, reduction="none", ignore_index=self.ignore_index
+        )
+        return losses.view(n, t).sum(dim=1)
+
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, targets: Tensor | None = None
+    ) -> Tensor:
+        """Draw class numbers."""
+        chances = self._by_position(outputs).softmax(dim=2).flatten(0, 1)
+        drawn = torch.multinomial(chances, 1, generator=generator)
+        drawn = drawn.view(outputs.movedim(self.axis, -1).shape[:-1])
+        if targets is None or targets.is_floating_point():
+            return drawn
+        return torch.where(targets == self.ignore_index, self.ignore_index, drawn)
+
+    def _by_position(self, outputs: Tensor) -> Tensor:
+        """Return outputs as (N, T, C), or refuse them."""
+        axes = outputs.ndim
+        if axes < 2 or not -axes < self.axis < axes or self.axis == 0:
             raise ValueError(
-                f"targets must be class numbers of shape ({n_samples},), got shape "
+                f"outputs have shape {tuple(outputs.shape)}, expected logits of shape (N, C), or "
+                f"of more axes with the classes along axis {self.axis}; wrap the model, or say "
+                "Softmax(axis=-1)"
+            )
+        if outputs.shape[self.axis] < 2:
+            raise ValueError(
+                f"a softmax over one class is constant; outputs of shape {tuple(outputs.shape)} "
+                f"have the classes along axis {self.axis}, and there must be at least 2. For "
+                "yes-or-no logits use Bernoulli()"
+            )
+        logits = outputs.movedim(self.axis, -1)
+        return logits.reshape(len(outputs), -1, logits.shape[-1])
+
+    def _classes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        expected = outputs.movedim(self.axis, -1).shape[:-1]
+        if targets.shape != expected or targets.dtype == torch.bool:
+            raise ValueError(
+                f"targets must be class numbers of shape {tuple(expected)}, got shape "
                 f"{tuple(targets.shape)} and dtype {targets.dtype}"
             )
-        low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= n_classes:
+        counted = targets[targets != self.ignore_index]
+        low, high = (int(counted.min()), int(counted.max())) if counted.numel() else (0, 0)
+        if low < 0 or high >= outputs.shape[self.axis]:
             raise ValueError(
                 f"targets run from {low} to {high}, but outputs of shape {tuple(outputs.shape)} "
-                f"allow class numbers from 0 to {n_classes - 1}"
+                f"allow class numbers from 0 to {outputs.shape[self.axis] - 1}, and "
+                f"{self.ignore_index} for padding"
             )
-        return F.cross_entropy(outputs, targets.long(), reduction="none")
+        return targets.long()
 
 
 @dataclass(frozen=True)
@@ -106,37 +173,60 @@ class Gaussian:
 
     Parameters
     ----------
-    variance : float
-        Variance of each entry. The squared error summed over the outputs of a sample is the
-        negative log-likelihood of variance 1/2, up to a constant.
+    variance : float, optional
+        Variance of each entry; by default 1. The squared error summed over the outputs of a sample
+        is the negative log-likelihood of variance 1/2, up to a constant. None stands for the mean
+        squared difference of outputs and targets, its most likely value.
     """
 
-    variance: float = 1.0
+    variance: float | None = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.variance < float("inf"):
+        if self.variance is not None and not 0 < self.variance < float("inf"):
             raise ValueError(f"variance must be positive and finite, got {self.variance}")
 
-    def factor(self, outputs: Tensor) -> Tensor:
-        """Return R of shape (N, C, C) with ``R R^T = I / variance``."""
-        return torch.diag_embed(torch.full_like(outputs, self.variance**-0.5))
+    def rows(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return rows whose outer products add up to ``I / variance``."""
+        deviation = self._variance(outputs, targets) ** 0.5
+        return _diagonal(torch.full_like(outputs, 1 / deviation))
 
     def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the Gaussian negative log-likelihood of each sample, constant included."""
         targets = _as_shape(targets, outputs, "real numbers")
-        variance = torch.full_like(outputs, self.variance)
+        variance = torch.full_like(outputs, self._variance(outputs.detach(), targets))
         densities = F.gaussian_nll_loss(outputs, targets, variance, full=True, reduction="none")
-        return densities.sum(dim=1)
+        return _summed(densities)
+
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, targets: Tensor | None = None
+    ) -> Tensor:
+        """Draw real numbers."""
+        noise = torch.empty_like(outputs).normal_(generator=generator)
+        drawn: Tensor = outputs + self._variance(outputs, targets) ** 0.5 * noise
+        return drawn
+
+    def _variance(self, outputs: Tensor, targets: Tensor | None) -> float:
+        if self.variance is not None:
+            return self.variance
+        if targets is None:
+            raise ValueError(
+                "Gaussian(variance=None) estimates the variance from targets, and there are none"
+            )
+        targets = _as_shape(targets, outputs, "real numbers")
+        variance = float((outputs - targets).square().mean())
+        if not variance > 0:
+            raise ValueError("outputs and targets are equal: there is no variance to estimate")
+        return variance
 
 
 @dataclass(frozen=True)
 class Bernoulli:
-    """C independent yes-or-no labels, from logits of shape (N, C)."""
+    """Independent yes-or-no labels, one an output, from logits."""
 
-    def factor(self, outputs: Tensor) -> Tensor:
-        """Return R of shape (N, C, C) with ``R R^T = diag(p (1 - p))``."""
+    def rows(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return rows whose outer products add up to ``diag(p (1 - p))``."""
         logs = F.logsigmoid(outputs) + F.logsigmoid(-outputs)
-        return torch.diag_embed((0.5 * logs).exp())
+        return _diagonal((0.5 * logs).exp())
 
     def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the binary cross-entropy of each sample, summed over its labels."""
@@ -144,7 +234,13 @@ class Bernoulli:
         if not bool(((targets >= 0) & (targets <= 1)).all()):
             raise ValueError("targets must be labels in [0, 1]")
         losses = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-        return losses.sum(dim=1)
+        return _summed(losses)
+
+    def sample(
+        self, outputs: Tensor, generator: torch.Generator, targets: Tensor | None = None
+    ) -> Tensor:
+        """Draw zeros and ones."""
+        return torch.bernoulli(outputs.sigmoid(), generator=generator)
 
 
 _LIKELIHOOD_OF: tuple[tuple[object, Likelihood], ...] = (
@@ -174,19 +270,21 @@ def likelihood_of(loss: Any) -> Likelihood:
     Likelihood
         The squared error becomes a :class:`Gaussian` of variance 1/2, whether it averages or sums.
         Reduction, class weights and label smoothing say how the model was trained, not what its
-        outputs mean: they change nothing.
+        outputs mean: they change nothing. An ``ignore_index`` is kept.
 
     Raises
     ------
     ValueError
         The loss is none of these; a subclass of one is none either, since it may compute anything.
     """
-    function = loss
+    function, padding = loss, None
     while isinstance(function, functools.partial):
+        padding = function.keywords.get("ignore_index", padding) if padding is None else padding
         function = function.func
+    padding = getattr(function, "ignore_index", padding)
     for known, likelihood in _LIKELIHOOD_OF:
         if (type(function) if isinstance(known, type) else function) is known:
-            return likelihood
+            return likelihood if padding is None else Softmax(ignore_index=padding)
     known_losses = (
         "cross_entropy, nll_loss, mse_loss and binary_cross_entropy_with_logits of "
         "torch.nn.functional, or an instance of the module of one of them"
@@ -203,12 +301,33 @@ def likelihood_of(loss: Any) -> Likelihood:
     )
 
 
-def _require_classes(outputs: Tensor) -> None:
-    if outputs.shape[1] < 2:
-        raise ValueError(
-            "a softmax over one class is constant; outputs must have shape (N, C) with C of at "
-            "least 2. For one yes-or-no logit use Bernoulli()"
-        )
+def _softmax_factor(logits: Tensor) -> Tensor:
+    """Return R of shape (N, C, C - 1) with ``R R^T = diag(p) - p p^T``.
+
+    With ``s = sqrt(p)``, that matrix is ``diag(s) (I - s s^T) diag(s)``, and the columns but k of
+    the Householder reflection that takes e_k to -s are an orthonormal basis of the complement of s.
+    With k the most probable class nothing cancels: every entry of R has full relative precision,
+    also where the probability of a class rounds to one.
+    """
+    root = (0.5 * F.log_softmax(logits, dim=1)).exp()
+    n_classes = logits.shape[1]
+    top = root.argmax(dim=1, keepdim=True)
+    pivot = torch.zeros_like(root).scatter(1, top, 1.0)
+    slope = root / (1 + root.gather(1, top))
+    reflection = torch.diag_embed(root) - (root * (root + pivot))[:, :, None] * slope[:, None]
+    others = torch.arange(n_classes - 1, device=logits.device)
+    others = others + (others >= top)
+    return reflection.gather(2, others[:, None, :].expand(-1, n_classes, -1))
+
+
+def _diagonal(entries: Tensor) -> Tensor:
+    """Return one row an entry of each sample, of shape (N, K, ...)."""
+    flat = entries.reshape(len(entries), -1)
+    return torch.diag_embed(flat).view(*flat.shape, *entries.shape[1:])
+
+
+def _summed(losses: Tensor) -> Tensor:
+    return losses.reshape(len(losses), -1).sum(dim=1)
 
 
 def _require_shape(targets: Tensor, outputs: Tensor, what: str) -> None:
@@ -221,8 +340,8 @@ def _require_shape(targets: Tensor, outputs: Tensor, what: str) -> None:
 
 def _as_shape(targets: Tensor, outputs: Tensor, what: str) -> Tensor:
     """Return finite targets in the outputs' dtype; (N,) and (N, 1) mean the same."""
-    if outputs.shape[1] == 1 and targets.shape == outputs.shape[:1]:
-        targets = targets[:, None]
+    if {targets.shape, outputs.shape} == {(len(outputs),), (len(outputs), 1)}:
+        targets = targets.reshape(outputs.shape)
     _require_shape(targets, outputs, what)
     targets = targets.to(outputs.dtype)
     if not bool(torch.isfinite(targets).all()):

@@ -176,6 +176,76 @@ def test_mean_empirical_fisher_over_all_labels_is_the_true_one():
     assert true == pytest.approx(np.dot(p, empirical), rel=1e-12)
 
 
+def test_drawn_labels_estimate_the_true_fisher_without_bias():
+    model, samples = mlp(), vectors()
+    true = fisher_gram(model, samples, likelihood=Softmax())
+    traces = [
+        fisher_gram(model, samples, kind="mc", likelihood=Softmax(), seed=seed).trace()
+        for seed in range(200)
+    ]
+    error = np.std(traces) / np.sqrt(200)
+    assert abs(np.mean(traces) - true.trace()) < 4 * error
+    many = fisher_gram(model, samples, kind="mc", draws=400, loss=F.cross_entropy)
+    assert many.rows_per_sample == 400
+    assert many.trace() == pytest.approx(true.trace(), abs=4 * np.std(traces) / 20)
+    assert many.spectrum()[0] == pytest.approx(true.spectrum()[0], rel=0.2)
+    again = fisher_gram(model, samples, kind="mc", draws=400, loss=F.cross_entropy)
+    assert again == many
+
+
+class Tagger(nn.Module):
+    """Logits of four classes at each of some positions, of shape (N, T, C)."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(9, 5)
+        self.mixed = nn.GRU(5, 5, batch_first=True)
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, tokens):
+        return self.head(self.mixed(self.embedding(tokens))[0])
+
+
+def padded_tags():
+    targets = torch.randint(4, (5, 3))
+    targets[0, 1:] = targets[3, 2] = -100
+    return Samples(torch.randint(9, (5, 3)), targets)
+
+
+@pytest.mark.parametrize("kind", ["true", "empirical"])
+def test_the_gradients_of_positions_add_up_before_they_are_squared(kind):
+    model, samples = Tagger().double(), padded_tags()
+    parameters = list(model.parameters())
+    total = 0
+    for sample in samples.batches(1):
+        logits = model(sample.inputs)[0]
+        gradient = 0
+        for place, label in enumerate(sample.targets[0].tolist()):
+            if label == -100:
+                continue
+            jacobian = torch.stack(
+                [
+                    torch.cat(
+                        [
+                            part.flatten()
+                            for part in torch.autograd.grad(one, parameters, retain_graph=True)
+                        ]
+                    )
+                    for one in logits[place]
+                ]
+            )
+            p = logits[place].detach().softmax(0)
+            if kind == "true":
+                total = total + jacobian.T @ softmax_fisher(logits[place].detach()) @ jacobian
+            else:
+                gradient = gradient + (p - F.one_hot(torch.tensor(label), 4)) @ jacobian
+        if kind == "empirical":
+            total = total + torch.outer(gradient, gradient)
+    gram = fisher_gram(model, samples, kind=kind, likelihood=Softmax(axis=-1))
+    assert_same_spectrum(gram, (total / 5).numpy())
+    assert gram.route.startswith("layer by layer")
+
+
 def test_any_loss_of_a_sample_gives_an_empirical_fisher():
     model, samples = mlp(), vectors()
 
@@ -460,7 +530,7 @@ class Outputs(nn.Module):
     [
         (lambda y: y.argmax(1), ValueError, "outputs are int64.*logits"),
         (lambda y: {"logits": y}, TypeError, "outputs are a dict.*wrap the model"),
-        (lambda y: y[:, :, None], ValueError, r"shape \(6, 4, 1\), expected \(N, C\)"),
+        (lambda y: y[:, 0], ValueError, r"shape \(6,\), expected logits of shape \(N, C\)"),
         (lambda y: y.sum(), ValueError, "first axis must be the samples"),
         (lambda y: y[:3], ValueError, "first axis must be the samples"),
         (lambda y: y / 0, ValueError, "outputs are not finite for 6 of 6 samples"),
@@ -498,7 +568,8 @@ def test_models_without_real_trainable_parameters_are_refused(model, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"kind": "mc"}, ValueError, "kind must be one of"),
+        ({"kind": "monte carlo"}, ValueError, "kind must be one of"),
+        ({"kind": "mc", "draws": 0}, ValueError, "draws must be at least 1"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"likelihood": None}, ValueError, "nothing says what the outputs mean"),
         ({"likelihood": None, "loss": F.l1_loss}, ValueError, "'l1_loss' does not say"),

@@ -31,9 +31,9 @@ def dense_gram(model, samples, likelihood):
         parameters, samples.inputs
     )
     with torch.no_grad():
-        factor = likelihood.factor(model(samples.inputs))
+        factor = likelihood.rows(model(samples.inputs))
     flat = torch.cat([j.flatten(2) for j in jacobians.values()], dim=2)
-    rows = (factor.transpose(1, 2) @ flat).flatten(0, 1)
+    rows = (factor.flatten(2) @ flat).flatten(0, 1)
     return (rows @ rows.T / len(samples)).numpy()
 
 
@@ -324,10 +324,10 @@ def test_a_recurrent_layer_falls_back_to_gradients_of_its_own():
     samples = Samples(torch.randn(5, 4, 4).double())
     found = fisher_gram(model, samples, likelihood=Softmax())
     rows = []
-    factor = Softmax().factor(model(samples.inputs).detach())
-    for sample, vectors in zip(samples.batches(1), factor, strict=True):
+    cotangents = Softmax().rows(model(samples.inputs).detach())
+    for sample, vectors in zip(samples.batches(1), cotangents, strict=True):
         output = model(sample.inputs)[0]
-        for vector in vectors.T:
+        for vector in vectors:
             grads = torch.autograd.grad(output, list(model.parameters()), vector, retain_graph=True)
             rows.append(torch.cat([grad.flatten() for grad in grads]))
     rows = torch.stack(rows)
