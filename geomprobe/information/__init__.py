@@ -9,6 +9,7 @@ from geomprobe.information.effective_dimension import (
 )
 from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.fisher_rows import FisherRows
+from geomprobe.information.fisher_trace import fisher_trace
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.likelihoods import (
     Bernoulli,
@@ -31,6 +32,7 @@ __all__ = [
     "Softmax",
     "effective_dimension",
     "fisher_gram",
+    "fisher_trace",
     "global_effective_dimension",
     "likelihood_of",
     "parameter_draws",

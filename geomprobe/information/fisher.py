@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks import quiet
-from geomprobe.information.cotangents import at_labels, expected, of_loss, sampled
 from geomprobe.information.factors import Rows
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
@@ -21,23 +20,14 @@ from geomprobe.information.jacobians import (
     require_independence,
     row_dtype,
     row_epsilon,
-    trainable_parameters,
 )
-from geomprobe.information.layerwise import (
-    Layer,
-    LayoutError,
-    covered_layers,
-    parts_of,
-    record,
-)
-from geomprobe.information.likelihoods import Likelihood, likelihood_of
+from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
+from geomprobe.information.likelihoods import Likelihood
+from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 
-KINDS = ("true", "mc", "empirical")
-
 _CHUNK_BYTES = 64 * 2**20
-_LARGEST_CHUNK = 64
 # Inputs and gradients of layers that are held at a time.
 _MOST_PASSING = 2**30
 
@@ -134,45 +124,38 @@ def fisher_gram(
     Scalable and efficient training of large convolutional neural networks with differential
     privacy. NeurIPS.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
-    likelihood = _resolve(kind, likelihood, loss)
-    if kind == "empirical" and data.targets is None:
-        raise ValueError(
-            "the empirical Fisher needs the targets of the data, and there are none; give "
-            'Samples(inputs, targets), or ask for kind="true"'
-        )
-    parameters = trainable_parameters(model)
-    epsilon = row_epsilon(parameters)
-    data = data.to(next(iter(parameters.values())).device)
+    setting = setting_of(
+        model,
+        data,
+        kind=kind,
+        likelihood=likelihood,
+        loss=loss,
+        draws=draws,
+        seed=seed,
+        batch_size=batch_size,
+        memory_share=memory_share,
+    )
+    parameters, cotangents = setting.parameters, setting.cotangents
+    n_samples, per_sample = cotangents.shape[:2]
+    room = _Room(n_samples, per_sample, dtype, batch_size, memory_share)
     with quiet(model):
-        outputs = _outputs(model, data, batch_size or _LARGEST_CHUNK)
-        cotangents = _cotangents(
-            kind, likelihood or loss, outputs, data.targets, draws, seed, memory_share
-        )
-        n_samples, per_sample = cotangents.shape[:2]
-        layers = _layers(model, data, cotangents, parameters)
-        room = _Room(n_samples, per_sample, dtype, batch_size, memory_share)
-        room.require(layers, _left(parameters, layers))
-        gram = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(outputs))
+        layers = setting.layers()
+        room.require(layers, setting.left(layers))
+        gram = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
         try:
             for group in room.groups(layers):
-                _add_layers(gram, model, group, data, outputs, cotangents, room, epsilon)
+                _add_layers(gram, setting, group, room.chunk)
         except LayoutError:
             gram.zero_()
             layers = {}
             room.require(layers, parameters)
-        left = _left(parameters, layers)
+        left = setting.left(layers)
         routes = ["layer by layer"] if layers else []
         if left:
             chunk = room.chunk_of_rows(left)
-            rows, route = jacobian_products(model, left, data, outputs, cotangents, chunk)
+            rows, route = jacobian_products(
+                model, left, setting.data, setting.outputs, cotangents, chunk
+            )
             Rows(rows.view(n_samples, per_sample, -1)).add_to(gram)
             routes.append(f"{route}: {', '.join(left)}" if layers else route)
     finite = torch.isfinite(gram.diagonal().view(n_samples, per_sample)).all(dim=1)
@@ -185,116 +168,20 @@ def fisher_gram(
         kind=kind,
         route="; ".join(routes),
         rows_per_sample=per_sample,
-        row_epsilon=epsilon,
+        row_epsilon=row_epsilon(parameters),
         gram_epsilon=torch.finfo(dtype).eps,
-        rows=FisherRows(model, tuple(parameters), data, cotangents, batch_size or _LARGEST_CHUNK),
+        rows=FisherRows(
+            model, tuple(parameters), setting.data, cotangents, batch_size or LARGEST_BATCH
+        ),
     )
 
 
-def _layers(
-    model: nn.Module, data: Samples, cotangents: Tensor, parameters: Parameters
-) -> dict[str, Layer]:
-    """Return the layers that need no per-sample gradients."""
-    # One sample shows nothing of the layout; and mps has no float64.
-    if len(data) < 2 or cotangents.device.type == "mps":
-        return {}
-    try:
-        return covered_layers(model, data, cotangents, parameters)
-    except RuntimeError:
-        # Autograd itself cannot follow, as through tensors of inference mode; torch.func may.
-        return {}
-
-
-def _left(parameters: Parameters, layers: Mapping[str, Layer]) -> Parameters:
-    """Return the parameters that no layer covers."""
-    covered = {name for layer in layers.values() for name in layer.names.values()}
-    return {name: value for name, value in parameters.items() if name not in covered}
-
-
-def _add_layers(
-    gram: Tensor,
-    model: nn.Module,
-    layers: Mapping[str, Layer],
-    data: Samples,
-    outputs: Tensor,
-    cotangents: Tensor,
-    room: _Room,
-    epsilon: float,
-) -> None:
-    recorded, alone = record(model, layers, data, cotangents, room.chunk)
-    require_independence(alone, outputs, epsilon)
+def _add_layers(gram: Tensor, setting: Setting, layers: Mapping[str, Layer], chunk: int) -> None:
+    recorded, alone = record(setting.model, layers, setting.data, setting.cotangents, chunk)
+    require_independence(alone, setting.outputs, row_epsilon(setting.parameters))
     for name, layer in layers.items():
         for factor, _ in parts_of(layer, recorded.pop(name)):
             factor.add_to(gram)
-
-
-def _resolve(kind: str, likelihood: Likelihood | None, loss: Loss | None) -> Likelihood | None:
-    """Return the likelihood to use; None where a loss that stands for none will do."""
-    if likelihood is not None:
-        if isinstance(likelihood, type) or not isinstance(likelihood, Likelihood):
-            raise TypeError(f"likelihood must be one such as Softmax(), got {likelihood!r}")
-        return likelihood
-    if loss is None:
-        raise ValueError(
-            "nothing says what the outputs mean: pass likelihood=Softmax(), Gaussian(variance) or "
-            "Bernoulli(), or the loss the model was trained with"
-        )
-    try:
-        return likelihood_of(loss)
-    except ValueError:
-        if kind == "empirical":
-            return None
-        raise
-
-
-def _cotangents(
-    kind: str,
-    meaning: Likelihood | Loss | None,
-    outputs: Tensor,
-    targets: Tensor | None,
-    draws: int,
-    seed: int,
-    memory_share: float,
-) -> Tensor:
-    """Return what is to be pulled back, of shape (N, K, *outputs of one)."""
-    if not isinstance(meaning, Likelihood):
-        assert targets is not None
-        return of_loss(meaning, outputs, targets)
-    if kind == "true":
-        return expected(meaning, outputs, targets, memory_share)
-    if kind == "mc":
-        return sampled(meaning, outputs, targets, draws, seed)
-    assert targets is not None
-    return at_labels(meaning, outputs, targets)
-
-
-def _outputs(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
-    """Return the model's outputs on all samples, or refuse them."""
-    parts = []
-    with torch.no_grad():
-        for batch in data.batches(batch_size):
-            part = forward(model, batch.inputs)
-            if not isinstance(part, Tensor):
-                raise TypeError(
-                    f"outputs are a {type(part).__name__}, expected one tensor; wrap the model in "
-                    "a module that returns its logits alone"
-                )
-            if not part.is_floating_point():
-                raise ValueError(
-                    f"outputs are {str(part.dtype).removeprefix('torch.')}, expected real numbers; "
-                    "give the model that returns logits, not class numbers"
-                )
-            if part.ndim == 0 or len(part) != len(batch):
-                raise ValueError(
-                    f"outputs of {len(batch)} samples have shape {tuple(part.shape)}; "
-                    "the first axis must be the samples"
-                )
-            parts.append(part.to(torch.promote_types(part.dtype, torch.float32)))
-    outputs = torch.cat(parts)
-    finite = torch.isfinite(outputs.flatten(1) if outputs.ndim > 1 else outputs[:, None]).all(1)
-    if not bool(finite.all()):
-        raise ValueError(not_finite("outputs", finite))
-    return outputs
 
 
 @dataclass(frozen=True)
@@ -314,12 +201,12 @@ class _Room:
     @property
     def chunk(self) -> int:
         """Samples of a pass: not the same as for the outputs, since these must not depend on it."""
-        return max(1, 2 * min(self.batch_size or _LARGEST_CHUNK, self.n_samples) // 3)
+        return max(1, 2 * min(self.batch_size or LARGEST_BATCH, self.n_samples) // 3)
 
     def chunk_of_rows(self, parameters: Parameters) -> int:
         """Return the number of samples whose gradients to form at a time."""
         fitting = max(1, _CHUNK_BYTES // (self.per_sample * _row_bytes(parameters)))
-        return min(self.n_samples, self.batch_size or min(fitting, _LARGEST_CHUNK))
+        return min(self.n_samples, self.batch_size or min(fitting, LARGEST_BATCH))
 
     def require(self, layers: Mapping[str, Layer], left: Parameters) -> None:
         """Raise MemoryEstimateError unless the rows, the products and the largest layer fit."""
@@ -363,9 +250,9 @@ def _row_bytes(parameters: Parameters) -> int:
     return numbers * row_dtype(parameters).itemsize
 
 
-def _device(outputs: Tensor) -> torch.device:
+def _device(cotangents: Tensor) -> torch.device:
     """Return where to sum products: mps has no float64."""
-    return torch.device("cpu") if outputs.device.type == "mps" else outputs.device
+    return torch.device("cpu") if cotangents.device.type == "mps" else cotangents.device
 
 
 def _mirrored(gram: Tensor) -> Array:

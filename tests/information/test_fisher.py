@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from geomprobe import Samples
 from geomprobe.exceptions import MemoryEstimateError
-from geomprobe.information import Bernoulli, Gaussian, Softmax, fisher, fisher_gram
+from geomprobe.information import Bernoulli, Gaussian, Softmax, fisher_gram, setting
 
 
 @pytest.fixture(autouse=True)
@@ -448,7 +448,7 @@ class DataDependent(nn.Module):
 @pytest.mark.parametrize("kind", ["true", "empirical"])
 @pytest.mark.parametrize(("make", "data"), [(mlp, vectors), (cnn, images)])
 def test_loop_gives_the_same_gram_as_vmap(make, data, kind, monkeypatch):
-    monkeypatch.setattr(fisher, "covered_layers", lambda *arguments: {})
+    monkeypatch.setattr(setting, "covered_layers", lambda *arguments: {})
     model, samples = make(), data()
     expected = fisher_gram(model, samples, kind=kind, likelihood=Softmax())
     gram = fisher_gram(DataDependent(model), samples, kind=kind, likelihood=Softmax())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from geomprobe import Samples
-from geomprobe.information import Gaussian, Softmax, fisher_gram
+from geomprobe.information import Gaussian, Softmax, fisher_gram, fisher_trace
 
 
 @pytest.fixture(autouse=True)
@@ -166,6 +166,9 @@ def same(model, x, route, likelihood=None):
     expected = dense_gram(model, samples, likelihood)
     np.testing.assert_allclose(found.gram, expected, rtol=1e-10, atol=1e-12 * expected.max())
     assert found.route == route
+    trace = fisher_trace(model, samples, likelihood=likelihood, batch_size=4)
+    assert trace.value == pytest.approx(expected.trace(), rel=1e-10)
+    assert trace.stderr == pytest.approx(found.sample_traces().std(ddof=1) / len(samples) ** 0.5)
     single = fisher_gram(model, samples, likelihood=likelihood, dtype=torch.float32)
     np.testing.assert_allclose(single.gram, expected, atol=1e-5 * expected.max())
     assert single.noise_floor > found.noise_floor
@@ -335,6 +338,8 @@ def test_a_recurrent_layer_falls_back_to_gradients_of_its_own():
     assert found.route.startswith("layer by layer; ")
     assert "layer.weight_hh_l0" in found.route
     assert "head" not in found.route.partition(";")[2]
+    trace = fisher_trace(model, samples, likelihood=Softmax())
+    assert trace.value == pytest.approx(found.trace(), rel=1e-10)
 
 
 @pytest.mark.parametrize("frozen", ["0.weight", "0.bias", "2.weight"])
