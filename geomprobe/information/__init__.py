@@ -11,6 +11,7 @@ from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.fisher_trace import fisher_trace
 from geomprobe.information.gram import FisherGram
+from geomprobe.information.infinite_width import infinite_width_ntk, relu_kernels
 from geomprobe.information.likelihoods import (
     Bernoulli,
     Gaussian,
@@ -20,6 +21,7 @@ from geomprobe.information.likelihoods import (
 )
 from geomprobe.information.parameters import parameter_draws
 from geomprobe.information.spectra import participation_ratio, stable_rank
+from geomprobe.information.tangent_kernel import TangentKernel, ntk
 
 __all__ = [
     "Bernoulli",
@@ -30,13 +32,17 @@ __all__ = [
     "Gaussian",
     "Likelihood",
     "Softmax",
+    "TangentKernel",
     "effective_dimension",
     "fisher_gram",
     "fisher_trace",
     "global_effective_dimension",
+    "infinite_width_ntk",
     "likelihood_of",
+    "ntk",
     "parameter_draws",
     "participation_ratio",
+    "relu_kernels",
     "resolution",
     "smallest_valid_n",
     "stable_rank",
