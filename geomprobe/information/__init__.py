@@ -1,6 +1,7 @@
 """Information geometry: Fisher information, its spectrum, and effective dimension."""
 
 from geomprobe.information.analyzers import EffectiveDimension, FisherInformation
+from geomprobe.information.convergence import DimensionByInputs, dimension_by_inputs
 from geomprobe.information.effective_dimension import (
     effective_dimension,
     global_effective_dimension,
@@ -25,6 +26,7 @@ from geomprobe.information.tangent_kernel import TangentKernel, ntk
 
 __all__ = [
     "Bernoulli",
+    "DimensionByInputs",
     "EffectiveDimension",
     "FisherGram",
     "FisherInformation",
@@ -33,6 +35,7 @@ __all__ = [
     "Likelihood",
     "Softmax",
     "TangentKernel",
+    "dimension_by_inputs",
     "effective_dimension",
     "fisher_gram",
     "fisher_trace",

@@ -142,9 +142,24 @@ def test_the_spectrum_kept_is_what_lies_above_rounding(monkeypatch):
     spectrum = only(FisherInformation(kinds=("true",)), given).arrays["spectrum"]
     assert spectrum.shape == (100,)
     assert (np.diff(spectrum) <= 0).all()
-    monkeypatch.setattr("geomprobe.information.analyzers._LONGEST_SPECTRUM", 64)
+    monkeypatch.setattr("geomprobe.information.analyzers.fisher_information._LONGEST_SPECTRUM", 64)
     cut = only(FisherInformation(kinds=("true",)), given).arrays["spectrum"]
     assert np.array_equal(cut, spectrum[:64])
+
+
+class Shifted(nn.Module):
+    """A layer that has a rule, and a parameter that has none."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(5))
+        self.layer = nn.Linear(5, 20)
+
+    def forward(self, x):
+        return self.layer(x + self.shift)
+
+    def reset_parameters(self):
+        nn.init.normal_(self.shift)
 
 
 @pytest.mark.parametrize(
@@ -153,13 +168,13 @@ def test_the_spectrum_kept_is_what_lies_above_rounding(monkeypatch):
         ({"max_samples": 7}, 7),
         ({"max_rows": 60}, 3),
         ({"max_rows": 5}, 1),
-        ({"max_gigabytes": 4 * 100 * 20 * 2.5 / 2**30}, 2),
+        ({"max_gigabytes": 4 * 5 * 20 * 2.5 / 2**30}, 2),
     ],
 )
 def test_samples_are_limited_by_rows_and_memory(limits, samples):
-    # 20 outputs, so 20 rows a sample, each of 100 parameters in 4 bytes.
+    # 20 outputs, so 20 rows a sample, each of 5 raw parameters in 4 bytes.
     given = Evidence(
-        model=nn.Linear(4, 20), data=Samples(torch.randn(10, 4)), loss=F.mse_loss, n_train=100
+        model=Shifted(), data=Samples(torch.randn(10, 5)), loss=F.mse_loss, n_train=100
     )
     for analyzer in (FisherInformation, EffectiveDimension):
         finding = only(analyzer(**limits), given)
@@ -247,7 +262,7 @@ def test_one_draw_has_no_standard_error():
 
 def test_no_draws_leave_the_global_part_out():
     finding = only(EffectiveDimension(draws=0), evidence())
-    assert set(finding.scalars) == {"local", "local_normalized"}
+    assert set(finding.scalars) == {"local", "local_limit", "local_normalized"}
     assert "global_curve" not in finding.arrays
 
 
@@ -347,7 +362,8 @@ def test_an_unknown_loss_fails_with_the_remedy(analyzer):
 @pytest.mark.parametrize("analyzer", BOTH)
 def test_one_sample_gives_numbers_without_standard_errors(analyzer):
     finding = only(analyzer, evidence(1, loss=functools.partial(F.cross_entropy, reduction="sum")))
-    assert all(estimate.value > 0 for estimate in finding.scalars.values())
+    scalars = {name: one for name, one in finding.scalars.items() if name != "local_limit"}
+    assert all(estimate.value > 0 for estimate in scalars.values())
     for name, estimate in finding.scalars.items():
         assert math.isnan(estimate.stderr) == (name != "global")
 
@@ -358,12 +374,12 @@ def test_a_model_whose_outputs_do_not_react_has_undefined_shape(analyzer):
         def forward(self, x):
             return torch.zeros(len(x), 3, dtype=x.dtype) + 0 * super().forward(x)
 
-    finding = only(analyzer, evidence(model=Constant(5, 3).double()))
+    finding = only(analyzer, evidence(40, model=Constant(5, 3).double()))
     undefined = {name for name, estimate in finding.scalars.items() if math.isnan(estimate.value)}
     assert undefined == (
         {"stable_rank", "participation_ratio"}
         if isinstance(analyzer, FisherInformation)
-        else {"local", "local_normalized", "global"}
+        else {"local", "local_limit", "local_normalized", "global"}
     )
     assert all("Fisher information is zero" in finding.scalars[name].note for name in undefined)
 

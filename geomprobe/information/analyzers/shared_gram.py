@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from geomprobe.evidence import Evidence, Samples, forward
+from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
 from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.likelihoods import Likelihood, likelihood_of
+from geomprobe.information.rules import RULES
 
 Limits = tuple[int | None, int, float]  # most samples, rows, and gigabytes of rows
 
@@ -37,14 +39,25 @@ def model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Sa
     with quiet(model), torch.no_grad():
         outputs = forward(model, data.take([0]).inputs)
     rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
-    n_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(n_parameters, 1))) / max(rows_each, 1)
+    fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(_n_formed(model), 1)))
+    fitting /= max(rows_each, 1)
     count = max(1, min(max_samples or len(data), int(fitting)))
     if len(data) > count:
         generator = np.random.default_rng(evidence.seed)
         rows = np.sort(generator.choice(len(data), count, replace=False))
         data = data.take(torch.from_numpy(rows))
     return model, data
+
+
+def _n_formed(model: nn.Module) -> int:
+    """Return how many parameters are in modules without a rule, whose gradients are formed."""
+    owned = {
+        parameter
+        for module in model.modules()
+        if type(module) in RULES
+        for parameter in module.parameters(recurse=False)
+    }
+    return sum(p.numel() for p in model.parameters() if p.requires_grad and p not in owned)
 
 
 def shared_gram(
@@ -68,3 +81,19 @@ def provenance(gram: FisherGram, evidence: Evidence) -> list[str]:
         f"{gram.kind} Fisher: N = {gram.n_samples} inputs{drawn}; {gram.n_parameters} trainable "
         f"parameters; {gram.route}; eigenvalues below {gram.noise_floor:.1e} are rounding."
     ]
+
+
+def estimate_unless_zero(value: float, stderr: float, n: int, method: str) -> Estimate:
+    """Return an estimate; one of a Fisher information of zero has a reason instead."""
+    if np.isnan(value):
+        reason = (
+            "the Fisher information is zero: outputs do not react to parameters, or are certain"
+        )
+        return Estimate.undefined(reason, n=n, method=method)
+    return Estimate(value, stderr, n, method=method)
+
+
+def require_at_least(value: int, least: int, name: str) -> None:
+    """Raise ValueError unless a parameter is large enough."""
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -1,4 +1,4 @@
-"""Analyzers of the Fisher information: its spectrum, and the effective dimension it gives."""
+"""The analyzer of the effective dimension, local and global."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ import numpy as np
 
 from geomprobe.evidence import Evidence
 from geomprobe.findings import Estimate, Finding
+from geomprobe.information.analyzers.shared_gram import (
+    NO_LOSS,
+    Limits,
+    estimate_unless_zero,
+    likelihood_for,
+    model_and_samples,
+    provenance,
+    require_at_least,
+    shared_gram,
+)
+from geomprobe.information.convergence import METHOD, dimension_by_inputs
 from geomprobe.information.effective_dimension import (
     global_effective_dimension,
     resolution,
@@ -19,124 +30,10 @@ from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.likelihoods import Likelihood
 from geomprobe.information.parameters import parameter_draws
-from geomprobe.information.shared_gram import (
-    NO_LOSS,
-    Limits,
-    likelihood_for,
-    model_and_samples,
-    provenance,
-    shared_gram,
-)
-from geomprobe.information.spectra import participation_ratio, stable_rank
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 
-_LONGEST_SPECTRUM = 1024
 _CURVE_POINTS = 49
-_KINDS = ("true", "empirical")
-_EMPIRICAL = ("trace", "largest_eigenvalue")
-
-
-@dataclass(frozen=True)
-class FisherInformation:
-    """Trace and spectrum of the Fisher information, true and empirical.
-
-    Parameters
-    ----------
-    max_samples : int, optional
-        Of more samples, this many are drawn at random; by default all that the evidence holds.
-    kinds : tuple of {"true", "empirical"}
-        Which of the two to compute. Without targets the empirical one is left out with a note.
-    likelihood : Likelihood, optional
-        What the outputs mean; by default what the evidence's loss says.
-    max_rows, max_gigabytes : int, float
-        Fewer samples are used where their gradients, one for each output of each sample, would be
-        more than so many, or take more memory. A note says so.
-    """
-
-    max_samples: int | None = None
-    kinds: tuple[str, ...] = _KINDS
-    likelihood: Likelihood | None = None
-    max_rows: int = 2048
-    max_gigabytes: float = 2.0
-
-    name: ClassVar[str] = "fisher_information"
-    needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
-    readings: ClassVar[Mapping[str, str]] = {
-        "trace": (
-            "Twice the mean KL divergence, in nats, between the predictions before and after a "
-            "small random step of the parameters, per unit of the step's variance; it changes with "
-            "the scale of the parameters, and does not by itself say how well a model generalizes."
-        ),
-        "largest_eigenvalue": (
-            "Sensitivity of the predictions along the most sensitive direction of the parameters; "
-            "it is not the sharpness of the loss except where the model fits its data."
-        ),
-        "stable_rank": (
-            "Trace over largest eigenvalue: how many directions as sensitive as the first would "
-            "make up the trace; a small one means that a few directions rule, not that the others "
-            "can be cut."
-        ),
-        "participation_ratio": (
-            "How many equal eigenvalues would have this trace and this sum of squares; a second "
-            "count of ruling directions, never below the stable rank, and not a count of "
-            "parameters that matter."
-        ),
-        "empirical_trace": (
-            "Mean squared norm of the loss gradient of a sample, at the labels of the data; it "
-            "falls to zero as the model fits them, and is not the trace of the Fisher information."
-        ),
-        "empirical_largest_eigenvalue": (
-            "Mean squared gradient along the direction in which the gradients of the samples agree "
-            "most; it is not a curvature."
-        ),
-    }
-
-    def __post_init__(self) -> None:
-        if self.max_samples is not None:
-            _require_at_least(self.max_samples, 1, "max_samples")
-        if not self.kinds or not set(self.kinds) <= set(_KINDS):
-            raise ValueError(f"kinds must be some of {_KINDS}, got {self.kinds!r}")
-
-    def __call__(self, evidence: Evidence) -> Iterator[Finding]:
-        """Yield one finding about the model."""
-        likelihood = likelihood_for(self.likelihood, evidence)
-        if likelihood is None:
-            yield Finding(self.name, "model", failed=NO_LOSS)
-            return
-        scalars: dict[str, Estimate] = {}
-        arrays: dict[str, Array] = {}
-        notes = []
-        if "true" in self.kinds:
-            gram = shared_gram(evidence, "true", likelihood, self._limits)
-            numbers, spectrum = _summary(gram, evidence.seed)
-            scalars |= numbers
-            arrays["spectrum"] = spectrum
-            notes += provenance(gram, evidence)
-        if "empirical" in self.kinds:
-            try:
-                gram = shared_gram(evidence, "empirical", likelihood, self._limits)
-            except ValueError as error:
-                if not scalars:
-                    raise
-                notes.append(f"The empirical Fisher is left out: {error}.")
-                for name in _EMPIRICAL:
-                    scalars[f"empirical_{name}"] = Estimate.undefined(str(error))
-            else:
-                numbers, spectrum = _summary(gram, evidence.seed)
-                scalars |= {f"empirical_{name}": numbers[name] for name in _EMPIRICAL}
-                arrays["empirical_spectrum"] = spectrum
-                notes += provenance(gram, evidence)
-                notes.append(
-                    "The empirical Fisher (gradients at the labels of the data) is another matrix "
-                    "than the true Fisher (expectation over the model's own labels), also in the "
-                    "mean."
-                )
-        yield Finding(self.name, "model", scalars, arrays, tuple(dict.fromkeys(notes)))
-
-    @property
-    def _limits(self) -> Limits:
-        return self.max_samples, self.max_rows, self.max_gigabytes
 
 
 @dataclass(frozen=True)
@@ -179,6 +76,11 @@ class EffectiveDimension:
             "grows with the number of inputs it is computed from, and smaller has not been shown "
             "to mean better generalization."
         ),
+        "local_limit": (
+            "What the local effective dimension tends to as the number of inputs it is computed "
+            "from grows, by extrapolation; undefined where the growth shows no end, which is the "
+            "rule for networks with more parameters than gradients."
+        ),
         "local_normalized": (
             "The local effective dimension per parameter, for models of different size; it may "
             "exceed 1 where n is close to the smallest valid one."
@@ -191,10 +93,10 @@ class EffectiveDimension:
 
     def __post_init__(self) -> None:
         if self.max_samples is not None:
-            _require_at_least(self.max_samples, 1, "max_samples")
-        _require_at_least(self.draws, 0, "draws")
+            require_at_least(self.max_samples, 1, "max_samples")
+        require_at_least(self.draws, 0, "draws")
         if self.n is not None:
-            _require_at_least(self.n, 2, "n")
+            require_at_least(self.n, 2, "n")
         smallest_valid_n(self.gamma)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
@@ -226,6 +128,8 @@ class EffectiveDimension:
         if self.n is None and evidence.n_train is None and not invalid:
             local = replace(local, note=f"at n = {n}, {origin}")
         scalars = {"local": local, "local_normalized": _divided(local, gram.n_parameters)}
+        scalars["local_limit"], by_inputs = _by_inputs(gram, n, self.gamma, evidence.seed, invalid)
+        arrays |= by_inputs
         if self.draws:
             method = f"{self.draws} draws {self._origin_of_draws()}; jackknife over draws"
             try:
@@ -262,34 +166,6 @@ class EffectiveDimension:
         return [fisher_gram(one, data, likelihood=likelihood).significant() for one in drawn]
 
 
-# --- Fisher information -------------------------------------------------------------------------
-
-
-def _summary(gram: FisherGram, seed: int) -> tuple[dict[str, Estimate], Array]:
-    """Return the numbers of one Gram matrix, and its largest eigenvalues above rounding."""
-
-    def of_spectrum(spectrum: Array) -> Array:
-        return np.array([spectrum[0], stable_rank(spectrum), participation_ratio(spectrum)])
-
-    def of_samples(samples: Array) -> Array:
-        return of_spectrum(gram.subset(samples).spectrum())
-
-    n = gram.n_samples
-    stderrs = delete_half_stderr(of_samples, n, seed=seed)
-    traces = gram.sample_traces()
-    spread = float(traces.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
-    exact = "exact at each input; standard error from the spread over inputs"
-    method = "exact spectrum of the Gram matrix; delete-half jackknife over inputs"
-    spectrum = gram.spectrum()
-    scalars = {"trace": Estimate(gram.trace(), spread, n, method=exact)}
-    names = ("largest_eigenvalue", "stable_rank", "participation_ratio")
-    for name, value, stderr in zip(names, of_spectrum(spectrum), stderrs, strict=True):
-        scalars[name] = _estimate(value, stderr, n, method)
-    return scalars, gram.significant()[:_LONGEST_SPECTRUM]
-
-
-# --- effective dimension ------------------------------------------------------------------------
-
 Curve = tuple[Array, Array]  # values at each n, and their standard errors
 
 
@@ -305,6 +181,21 @@ def _local_curve(gram: FisherGram, points: Array, gamma: float, seed: int) -> Cu
 
     stderrs = delete_half_stderr(values, gram.n_samples, seed=seed)
     return values(np.arange(gram.n_samples)), stderrs
+
+
+def _by_inputs(
+    gram: FisherGram, n: int, gamma: float, seed: int, invalid: str
+) -> tuple[Estimate, dict[str, Array]]:
+    """Return the limit of many inputs, and the growth towards it."""
+    try:
+        growth = dimension_by_inputs(gram, n, gamma, seed=seed)
+    except ValueError as error:
+        return Estimate.undefined(invalid or str(error), n=gram.n_samples, method=METHOD), {}
+    return growth.limit, {
+        "inputs": growth.inputs,
+        "local_by_inputs": growth.dimensions,
+        "local_by_inputs_stderr": growth.stderrs,
+    }
 
 
 def _global_curve(spectra: list[Array], points: Array, n_parameters: int, gamma: float) -> Curve:
@@ -325,25 +216,8 @@ def _last(curve: Curve, n: int, method: str, invalid: str) -> Estimate:
     """Return the last point of a curve as an estimate, unless it is invalid for a reason."""
     if invalid:
         return Estimate.undefined(invalid, n=n, method=method)
-    return _estimate(curve[0][-1], curve[1][-1], n, method)
+    return estimate_unless_zero(curve[0][-1], curve[1][-1], n, method)
 
 
 def _divided(estimate: Estimate, divisor: int) -> Estimate:
     return replace(estimate, value=estimate.value / divisor, stderr=estimate.stderr / divisor)
-
-
-# --- both ---------------------------------------------------------------------------------------
-
-
-def _estimate(value: float, stderr: float, n: int, method: str) -> Estimate:
-    if np.isnan(value):
-        reason = (
-            "the Fisher information is zero: outputs do not react to parameters, or are certain"
-        )
-        return Estimate.undefined(reason, n=n, method=method)
-    return Estimate(value, stderr, n, method=method)
-
-
-def _require_at_least(value: int, least: int, name: str) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
