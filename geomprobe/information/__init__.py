@@ -2,12 +2,14 @@
 
 from geomprobe.information.analyzers import EffectiveDimension, FisherInformation
 from geomprobe.information.convergence import DimensionByInputs, dimension_by_inputs
+from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.effective_dimension import (
     effective_dimension,
     global_effective_dimension,
     resolution,
     smallest_valid_n,
 )
+from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
 from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.fisher_trace import fisher_trace
@@ -20,33 +22,52 @@ from geomprobe.information.likelihoods import (
     Softmax,
     likelihood_of,
 )
+from geomprobe.information.morse_index import morse_index
 from geomprobe.information.parameters import parameter_draws
-from geomprobe.information.spectra import participation_ratio, stable_rank
+from geomprobe.information.spectra import (
+    effective_parameters,
+    participation_ratio,
+    stable_rank,
+)
+from geomprobe.information.spectral_density import SpectralDensity, spectral_density
+from geomprobe.information.stochastic_trace import stochastic_trace
+from geomprobe.information.takeuchi import TakeuchiCriterion, tic
 from geomprobe.information.tangent_kernel import TangentKernel, ntk
 
 __all__ = [
     "Bernoulli",
+    "Curvature",
     "DimensionByInputs",
     "EffectiveDimension",
+    "Eigenpairs",
     "FisherGram",
     "FisherInformation",
     "FisherRows",
     "Gaussian",
     "Likelihood",
     "Softmax",
+    "SpectralDensity",
+    "TakeuchiCriterion",
     "TangentKernel",
+    "curvature",
     "dimension_by_inputs",
     "effective_dimension",
+    "effective_parameters",
     "fisher_gram",
     "fisher_trace",
     "global_effective_dimension",
     "infinite_width_ntk",
     "likelihood_of",
+    "morse_index",
     "ntk",
     "parameter_draws",
     "participation_ratio",
     "relu_kernels",
     "resolution",
     "smallest_valid_n",
+    "spectral_density",
     "stable_rank",
+    "stochastic_trace",
+    "tic",
+    "top_eigenpairs",
 ]

@@ -1,7 +1,7 @@
-"""Two numbers for how many directions a spectrum fills. Both are called "effective rank" elsewhere.
+"""How many directions a spectrum fills.
 
-The entropy of the normalised spectrum (Roy and Vetterli 2007) bears that name as well, so geomprobe
-uses it for none of them.
+The first two numbers are called "effective rank" elsewhere, and so is the entropy of the normalised
+spectrum (Roy and Vetterli 2007): geomprobe uses that name for none of them.
 """
 
 from __future__ import annotations
@@ -49,6 +49,40 @@ def participation_ratio(eigenvalues: Any) -> float:
         return math.nan
     relative = values / largest
     return float(relative.sum() ** 2 / (relative**2).sum())
+
+
+def effective_parameters(eigenvalues: Any, z: float) -> float:
+    r"""Return MacKay's number of well determined parameters, :math:`\sum_i l_i / (l_i + z)`.
+
+    Parameters
+    ----------
+    eigenvalues : array of shape (M,)
+        Of a Hessian, Gauss-Newton matrix or Fisher information; zeros may be left out. Negative
+        ones, which a Hessian has away from a minimum, count as zeros.
+    z : float
+        The regularisation, in units of the eigenvalues: a weight decay, or the precision of a prior
+        over the number of data for the Hessian of a mean loss.
+
+    Returns
+    -------
+    float
+        From 0 to the rank.
+
+    Raises
+    ------
+    ValueError
+        A z that is not positive, or eigenvalues that are no finite one-dimensional array.
+
+    References
+    ----------
+    MacKay, D. J. C. (1992). Bayesian interpolation. Neural Computation 4. As the effective
+    dimension of a network: Maddox, W. J., Benton, G. and Wilson, A. G. (2020). Rethinking parameter
+    counting in deep models. arXiv:2003.02139.
+    """
+    if not z > 0:
+        raise ValueError(f"z must be positive, got {z}")
+    values = _nonnegative(eigenvalues)
+    return float((values / (values + z)).sum())
 
 
 def _nonnegative(eigenvalues: Any) -> Array:
