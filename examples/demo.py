@@ -4,7 +4,6 @@ Writes report.html, report.json and history.json. Run it with ``make demo``.
 """
 
 import argparse
-from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -28,19 +27,23 @@ def digits() -> tuple[TensorDataset, TensorDataset]:
     return TensorDataset(images[train], labels[train]), TensorDataset(images[test], labels[test])
 
 
-def build() -> nn.Module:
-    """Return a convolutional network of about 10,000 parameters."""
-    layers = OrderedDict(
-        conv1=nn.Conv2d(1, 8, 3, padding=1),
-        relu1=nn.ReLU(),
-        conv2=nn.Conv2d(8, 16, 3, padding=1, stride=2),
-        relu2=nn.ReLU(),
-        flatten=nn.Flatten(),
-        hidden=nn.Linear(256, 32),
-        relu3=nn.ReLU(),
-        logits=nn.Linear(32, 10),
-    )
-    return nn.Sequential(layers)
+class DigitsNet(nn.Module):
+    """A convolutional network of about 10,000 parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 8, 3, padding=1)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(8, 16, 3, padding=1, stride=2)
+        self.relu2 = nn.ReLU()
+        self.hidden = nn.Linear(256, 32)
+        self.relu3 = nn.ReLU()
+        self.logits = nn.Linear(32, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the ten digits."""
+        maps = self.relu2(self.conv2(self.relu1(self.conv1(images))))
+        return self.logits(self.relu3(self.hidden(maps.flatten(1))))
 
 
 def accuracy(model: nn.Module, data: TensorDataset) -> float:
@@ -59,7 +62,7 @@ def main() -> None:
     torch.manual_seed(0)
     train, test = digits()
     loader = DataLoader(train, batch_size=64, shuffle=True)
-    model = build()
+    model = DigitsNet()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     loss_function = nn.functional.cross_entropy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
@@ -81,6 +82,11 @@ def _loss(spec: str) -> Any:
     return load_object(spec)
 
 
+def _analyzers(spec: str) -> list[Any]:
+    names = [name.strip() for name in spec.split(",")]
+    return [load_object(name) if ":" in name else name for name in names]
+
+
 @app.command()
 def audit(
     model: Annotated[
@@ -103,7 +109,10 @@ def audit(
     layers: Annotated[
         list[str] | None, typer.Option(help="Name, glob or re:...; may be repeated.")
     ] = None,
-    analyzers: Annotated[str | None, typer.Option(help="Names, separated by commas.")] = None,
+    analyzers: Annotated[
+        str | None,
+        typer.Option(help="Names, or MODULE:INSTANCE of one with parameters, between commas."),
+    ] = None,
     points: Annotated[int, typer.Option(help="Points a layer keeps.")] = 1000,
     samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 64,
     n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
@@ -115,7 +124,9 @@ def audit(
     """
     from geomprobe.auditing import audit as run
     from geomprobe.auditing import load_weights
+    from geomprobe.exceptions import FailedAnalysisWarning
 
+    warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed
     built = _made_by(model)
     if weights is not None:
         load_weights(built, weights)
@@ -126,7 +137,7 @@ def audit(
         _made_by(data),
         loss=_loss(loss),
         layers=layers or "auto",
-        analyzers=[name.strip() for name in analyzers.split(",")] if analyzers else None,
+        analyzers=_analyzers(analyzers) if analyzers else None,
         points=points,
         samples=samples,
         n_train=n_train,
@@ -169,8 +180,9 @@ def doctor() -> None:
     from geomprobe.doctor import examine
 
     checks = examine()
+    width = max(len(check.name) for check in checks)
     for check in checks:
-        typer.echo(f"{check.status:8} {check.name:22} {check.detail}")
+        typer.echo(f"{check.status:6}  {check.name:{width}}  {check.detail}")
     broken = any(check.status == "broken" for check in checks)
     raise typer.Exit(PARTIAL if broken else COMPLETE)
 

@@ -18,12 +18,24 @@ _REQUIRED = {
     "scikit-learn": "sklearn",
     "ripser": "ripser",
     "numba": "numba",
+    "threadpoolctl": "threadpoolctl",
     "joblib": "joblib",
+    "cloudpickle": "cloudpickle",
     "safetensors": "safetensors",
+    "tqdm": "tqdm",
     "pandas": "pandas",
     "matplotlib": "matplotlib",
+    "jinja2": "jinja2",
+    "typer": "typer",
 }
-_OPTIONAL = {"giotto-tda": "gtda"}
+_OPTIONAL = {
+    "giotto-tda": "gtda",
+    "giotto-ph": "gph",
+    "redzed-tda": "redzed_tda",
+    "tda": "tda",
+    "gudhi": "gudhi",
+    "quitefastmst": "quitefastmst",
+}
 
 
 @dataclass(frozen=True)

@@ -186,6 +186,7 @@ def require_safetensors(path: PathLike) -> None:
             "Convert it where you trust it:\n"
             "    import torch, safetensors.torch\n"
             f'    state = torch.load("{path}", weights_only=True, map_location="cpu")\n'
+            "    state = {name: w.contiguous().clone() for name, w in state.items()}\n"
             '    safetensors.torch.save_file(state, "weights.safetensors")'
         )
     raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")

@@ -44,7 +44,8 @@ def betti_curve(dimension: int, grid: Array, curve: Array) -> str:
 def spectrum(name: str, eigenvalues: Array) -> str:
     """Say how many eigenvalues are drawn (the others are NaN), and their range."""
     drawn = eigenvalues[np.isfinite(eigenvalues)]
-    words = f"{_capitalized(name)}: {len(drawn):,} of {counted(len(eigenvalues), 'eigenvalue')}"
+    some = "" if len(drawn) == len(eigenvalues) else f"{len(drawn):,} of "
+    words = f"{_capitalized(name)}: {some}{counted(len(eigenvalues), 'eigenvalue')}"
     if len(drawn):
         words += f", from {number(drawn.max())} down to {number(drawn.min())}"
     if len(drawn) < len(eigenvalues):
@@ -53,12 +54,16 @@ def spectrum(name: str, eigenvalues: Array) -> str:
 
 
 def dimension_curve(name: str, n: Array, curve: Array) -> str:
-    """Say where a curve of effective dimensions begins and ends."""
+    """Say where a curve of effective dimensions is smallest, and where it ends.
+
+    It diverges at its beginning, so that its first value tells nothing.
+    """
     known = np.flatnonzero(np.isfinite(n) & np.isfinite(curve))
     if not len(known):
         return f"{_capitalized(name)}: undefined."
-    ends = [f"{number(curve[at])} at n = {number(n[at])}" for at in (known[0], known[-1])]
-    return f"{_capitalized(name)}: {', '.join(dict.fromkeys(ends))}."
+    smallest = known[np.argmin(curve[known])]
+    said = [f"{number(curve[at])} at n = {number(n[at])}" for at in (smallest, known[-1])]
+    return f"{_capitalized(name)}: smallest {', then '.join(dict.fromkeys(said))}."
 
 
 def _capitalized(name: str) -> str:

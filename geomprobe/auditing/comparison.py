@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from geomprobe.auditing.notation import counted, in_words, number, one_line, spaced, value_and_error
+from geomprobe.auditing.notation import (
+    counted,
+    fact_name,
+    in_words,
+    number,
+    one_line,
+    value_and_error,
+)
 from geomprobe.auditing.report import AuditReport, listed, metric_name, table
 from geomprobe.findings import Estimate
 from geomprobe.values import ByValue
@@ -125,7 +132,7 @@ class Comparison(ByValue):
         if self.facts:
             lines += ["", "they differ in"]
             lines += [
-                listed(f"{spaced(name)}: {in_words(ours)} / {in_words(theirs)}")
+                listed(f"{fact_name(name)}: {in_words(ours)} / {in_words(theirs)}")
                 for name, (ours, theirs) in self.facts.items()
             ]
         if self.differences:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geomprobe.auditing import captions, svg
-from geomprobe.auditing.notation import counted, one_line
+from geomprobe.auditing.notation import counted, number, one_line
 from geomprobe.findings import Estimate, Finding
 from geomprobe.storage import Array
 
@@ -160,8 +160,9 @@ def fisher_spectrum(finding: Finding) -> Figure | None:
 def effective_dimension(finding: Finding) -> Figure | None:
     """Draw ``local_curve`` and ``global_curve`` over ``n``, with the bands of their errors.
 
-    The curves diverge where n comes close to the smallest valid one, so an axis that would span
-    more than a factor of ``WIDE`` is logarithmic.
+    A line marks ``n_used``, the n of the finding's numbers, where that is given. The curves diverge
+    where n comes close to the smallest valid one, so an axis that would span more than a factor of
+    ``WIDE`` is logarithmic.
     """
     n = floats(finding, "n", 1)
     if n is None or not len(n):
@@ -195,6 +196,10 @@ def effective_dimension(finding: Finding) -> Figure | None:
         error = " ± standard error" if series in bands else ""
         entries.append((series, "dashed" if dashed else "line", label + error))
         sentences.append(captions.dimension_curve(label, n, curve))
+    used = floats(finding, "n_used", 1)
+    if used is not None and len(used) == 1 and n[0] <= used[0] <= n[-1]:
+        parts += _upright(panel, used[0])
+        sentences.append("The line marks the n of the numbers below.")
     parts.append(svg.legend(300, 12, entries))
     title = "Effective dimension against n"
     return _figure("dimension", title, finding, sentences, (470, 298), parts)
@@ -292,6 +297,21 @@ def _figure(
     caption = " ".join(sentences)
     drawing = svg.document(*size, f"{title} of {one_line(finding.subject)}", caption, *parts)
     return Figure(kind, title, caption, drawing)
+
+
+def _upright(panel: svg.Panel, x: float) -> list[str]:
+    """Return a dashed line across the panel at x, with its n beside it."""
+    (place, _) = panel.place(x, panel.y.high)[0]
+    late = place > panel.left + 0.8 * panel.width
+    return [
+        svg.rule(panel, (x, x), (panel.y.low, panel.y.high), dashed=True),
+        svg.text(
+            place + (-5 if late else 5),
+            panel.top + 12,
+            f"n = {number(x)}",
+            anchor="end" if late else "start",
+        ),
+    ]
 
 
 def _shortened(name: str, most: int = 24) -> str:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 import geomprobe
 from geomprobe.auditing.figures import Figure, figures, layer_profiles
-from geomprobe.auditing.notation import in_words, legible, spaced, value_and_error
+from geomprobe.auditing.notation import fact_name, in_words, legible, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
 from geomprobe.findings import Estimate, Finding
 
@@ -46,6 +46,12 @@ class Block:
     figures: tuple[Figure, ...]
     numbers: tuple[Number, ...]
 
+    @property
+    def method(self) -> str:
+        """The method that all of several numbers share; empty where they have their own."""
+        methods = {number.method for number in self.numbers}
+        return methods.pop() if len(methods) == 1 and len(self.numbers) > 1 else ""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -72,6 +78,7 @@ def render(report: AuditReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["fact_name"] = fact_name
     environment.filters["in_words"] = in_words
     environment.filters["spaced"] = spaced
     environment.filters["svg"] = Markup  # figures escape every text that they hold

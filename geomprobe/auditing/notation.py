@@ -13,6 +13,14 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POSITIONAL = range(-4, 6)  # decimal exponents that are written without a power of ten
 _MOST_DIGITS = 6
 _LEAST_EXPONENT = -300  # of a power of ten that one can divide by
+_FACTS = {
+    "samples": "inputs seen",
+    "points": "most points a layer",
+    "pool": "pooling",
+    "layers": "layers chosen",
+    "n_train": "training samples",
+    "seconds": "seconds taken",
+}
 
 # Control characters but tab and newline, what reorders text (Unicode Standard Annex 9), surrogates,
 # and what XML 1.0 excludes.
@@ -87,6 +95,11 @@ def spaced(name: str) -> str:
     return name.replace("_", " ")
 
 
+def fact_name(name: str) -> str:
+    """Write the name of a fact of a report for a reader."""
+    return _FACTS.get(name, spaced(name))
+
+
 def in_words(value: Any) -> str:
     """Write any JSON value for a reader: numbers with four digits, mappings and lists in a row."""
     if value is None or isinstance(value, bool):
@@ -108,4 +121,4 @@ def _exponent(value: float, digits: int) -> int:
 def _fixed(value: float, decimals: int) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    return f"{value:,.{decimals}f}".replace("-", "−")
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")  # no minus zero

@@ -179,7 +179,7 @@ class AuditReport(ByValue):
                 if name == analyzer
             ]
             if numbers:
-                header = ("layer", "stat", "value", "error", "n", "note")
+                header = ("layer", "stat", "value", "error", "sample", "note")
                 lines += ["", one_line(analyzer), *table([header, *numbers], right=(2, 4))]
         failed = [finding for finding in self.findings if finding.failed is not None]
         if failed:

@@ -70,7 +70,7 @@ class Scale:
         if not self.log:
             return _round_numbers(self.low, self.high, count)
         first, last = math.ceil(math.log10(self.low)), math.floor(math.log10(self.high))
-        if last - first < 1:
+        if last - first < 2:
             few = [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
             inside = [(value, number(value)) for value in few if self.low <= value <= self.high]
             return inside if len(inside) > 1 else _round_numbers(self.low, self.high, count)

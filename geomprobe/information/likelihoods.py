@@ -94,6 +94,7 @@ class Softmax:
         n, t, c = logits.shape
         factors = _softmax_factor(logits.flatten(0, 1)).view(n, t, c, c - 1)
         if targets is not None and not targets.is_floating_point():
+            self._require_positions(outputs, targets)
             counted = targets.reshape(n, -1) != self.ignore_index
             factors = factors * counted[:, :, None, None]
         rows = logits.new_zeros(n, t, c - 1, t, c)
@@ -149,13 +150,20 @@ class Softmax:
         logits = outputs.movedim(self.axis, -1)
         return logits.reshape(len(outputs), -1, logits.shape[-1])
 
-    def _classes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def _require_positions(self, outputs: Tensor, targets: Tensor) -> None:
         expected = outputs.movedim(self.axis, -1).shape[:-1]
-        if targets.shape != expected or targets.dtype == torch.bool:
+        if targets.shape != expected:
             raise ValueError(
                 f"targets must be class numbers of shape {tuple(expected)}, got shape "
-                f"{tuple(targets.shape)} and dtype {targets.dtype}"
+                f"{tuple(targets.shape)} and dtype {targets.dtype}: outputs of shape "
+                f"{tuple(outputs.shape)} have the classes along axis {self.axis}, or say "
+                "Softmax(axis=-1)"
             )
+
+    def _classes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self._require_positions(outputs, targets)
+        if targets.dtype == torch.bool:
+            raise ValueError(f"targets must be class numbers, got dtype {targets.dtype}")
         counted = targets[targets != self.ignore_index]
         low, high = (int(counted.min()), int(counted.max())) if counted.numel() else (0, 0)
         if low < 0 or high >= outputs.shape[self.axis]:

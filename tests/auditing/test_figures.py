@@ -130,6 +130,11 @@ def test_eigenvalues_that_are_rounding_noise_are_not_drawn():
     )
 
 
+def test_a_spectrum_that_is_drawn_whole_is_not_counted_twice():
+    (caption,) = captions(spectrum=[4.0, 2.0, 1.0])
+    assert caption == "Fisher: 3 eigenvalues, from 4 down to 1."
+
+
 def test_both_spectra_share_one_chart():
     tree = drawn(spectrum=np.ones(5), empirical_spectrum=np.full(5, 2.0))["spectrum"]
     curves = [p for p in tree.iter(f"{SVG}path") if p.get("class") == "curve"]
@@ -171,6 +176,26 @@ def test_dimension_curves_that_span_a_wide_range_have_a_logarithmic_axis(top, mi
     (path,) = (p.get("d") for p in tree.iter(f"{SVG}path") if p.get("class") == "curve")
     first, second, third = (float(y) for y in re.findall(r" ([\d.]+)", path))
     assert second == pytest.approx((first + third) / 2, abs=0.15)
+
+
+def test_the_n_of_the_numbers_is_marked_where_it_lies():
+    arrays = {"n": [10, 100, 1000], "local_curve": [1.0, 3.0, 2.0]}
+    tree = drawn(**arrays, n_used=[100])["dimension"]
+    (path,) = (p.get("d") for p in tree.iter(f"{SVG}path") if p.get("class") == "curve")
+    (_, middle, _) = re.findall(r"[ML]([\d.]+) ", path)
+    assert re.search(rf"M{middle} [\d.]+L{middle} ", ElementTree.tostring(tree, "unicode"))
+    assert "n = 100" in {text.text for text in tree.iter(f"{SVG}text")}
+    assert captions(**arrays, n_used=[100])[0].endswith("marks the n of the numbers below.")
+    for absent in ([], [5], [2000], [NAN]):
+        assert drawn(**arrays, n_used=absent)["dimension"].tag == f"{SVG}svg"
+        assert "The line" not in captions(**arrays, n_used=absent)[0]
+
+
+def test_the_caption_of_dimension_curves_leaves_out_where_they_diverge():
+    arrays = {"n": [19, 100, 1000], "local_curve": [9e9, 3.0, 4.0], "global_curve": [9e9, NAN, 8.0]}
+    assert captions(**arrays) == [
+        "Local: smallest 3 at n = 100, then 4 at n = 1,000. Global: smallest 8 at n = 1,000."
+    ]
 
 
 @pytest.mark.parametrize("curve", [[NAN, NAN], [0.0, 0.0], [NAN, 1.0]])

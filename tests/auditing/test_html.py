@@ -236,6 +236,32 @@ def test_every_number_has_its_value_error_n_method_note_and_reading(page):
         assert page.texts("span", class_="reading").count(f"How to read number {k}.") == 2
 
 
+def test_a_method_that_all_numbers_share_is_said_once():
+    ours = [p for p in _articles(report()) if "homology" in p.texts("h4")[0].lower()]
+    for article in ours:
+        assert article.texts("li", class_="method") == ["Every number: jackknife over 10 folds."]
+        assert article.texts("td", class_="method") == []
+        assert "Method" not in article.texts("th", scope="col")
+    scalars = {"a": Estimate(1, 1, method="one"), "b": Estimate(1, 1, method="two")}
+    (mixed,) = _articles(AuditReport((Finding("x", "model", scalars),)))
+    assert mixed.texts("td", class_="method") == ["one", "two"]
+    assert mixed.texts("li") == []
+
+
+def test_facts_are_named_for_a_reader_and_an_interrupt_is_one_only_where_it_happened():
+    facts = {"model": "Net", "n_train": 500, "interrupted": False}
+    page = Page(render(AuditReport((), facts=facts)))
+    assert page.texts("dt")[:2] == ["training samples", "3.21 ± 0.04"]
+    page = Page(render(AuditReport((), facts=facts | {"interrupted": True})))
+    assert page.texts("dt")[:2] == ["training samples", "interrupted"]
+
+
+def test_no_line_breaks_between_a_number_and_its_error():
+    finding = Finding("homology", "a", {"h1_death_birth_ratio": Estimate(3.123, 0.0456)})
+    page = render(AuditReport((finding,)))
+    assert "3.123\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}0.046 times" in page
+
+
 def _articles(audited):
     return [Page(part) for part in re.findall(r"<article.*?</article>", render(audited), re.DOTALL)]
 

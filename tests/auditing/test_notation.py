@@ -4,6 +4,7 @@ import pytest
 
 from geomprobe.auditing.notation import (
     counted,
+    fact_name,
     in_words,
     legible,
     number,
@@ -42,6 +43,7 @@ def test_numbers_have_four_significant_digits(value, written):
         (Estimate(12345.6, 789.1), ("12,346", "± 789")),
         (Estimate(0.0, 0.013), ("0.000", "± 0.013")),
         (Estimate(0.5, 3.0), ("0.5", "± 3.0")),
+        (Estimate(-0.03, 1.1), ("0.0", "± 1.1")),
         (Estimate(1.2341e-7, 2.1e-9), ("1.234 × 10⁻⁷", "± 0.021 × 10⁻⁷")),
         (Estimate(1.0, 1e-12), ("1.00000", "± 10⁻¹²")),
         (Estimate(3.14159), ("3.142", "unknown")),
@@ -65,5 +67,9 @@ def test_facts_are_written_for_a_reader_and_names_stay_as_they_are():
     assert in_words({"torch_version": "2.13", "layers": ["a_b", 12000, 0.123456]}) == (
         "torch version 2.13, layers a_b, 12,000, 0.1235"
     )
+    assert [fact_name(name) for name in ("n_train", "torch_version")] == [
+        "training samples",
+        "torch version",
+    ]
     assert [in_words(value) for value in (None, True, False)] == ["unknown", "yes", "no"]
     assert [counted(n, "layer") for n in (0, 1, 1200)] == ["0 layers", "1 layer", "1,200 layers"]

@@ -49,6 +49,9 @@ def test_ticks_of_known_intervals():
     assert [label for _, label in svg.Scale(1, 1000, log=True).ticks()] == [
         "1", "10", "100", "1,000",
     ]  # fmt: skip
+    assert [label for _, label in svg.Scale(150, 17_000, log=True).ticks()] == [
+        "200", "500", "1,000", "2,000", "5,000", "10,000",
+    ]  # fmt: skip
     assert [label for _, label in svg.Scale(1e-9, 1, log=True).ticks()] == [
         "10⁻⁸", "10⁻⁶", "10⁻⁴", "10⁻²", "10⁰",
     ]  # fmt: skip

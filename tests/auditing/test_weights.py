@@ -1,3 +1,5 @@
+import textwrap
+
 import pytest
 import torch
 from safetensors.torch import save_file, save_model
@@ -30,6 +32,23 @@ def test_tied_weights_are_stored_once_and_fit(tmp_path):
     save_model(source, str(tmp_path / "w.safetensors"))
     load_weights(target, tmp_path / "w.safetensors")
     assert torch.equal(source[0].weight, target[1].weight)
+
+
+def test_the_safe_alternative_that_a_refusal_names_works(tmp_path, monkeypatch):
+    # Tied weights share memory and channels_last strides are kept: save_file takes neither.
+    source = nn.Sequential(nn.Conv2d(3, 3, 2), nn.Conv2d(3, 3, 2)).to(
+        memory_format=torch.channels_last
+    )
+    source[1].weight = source[0].weight
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(FileFormatError) as refusal:
+        load_weights(source, tmp_path / "w.pt")
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(str(refusal.value).partition("\n")[2]))
+    target = nn.Sequential(nn.Conv2d(3, 3, 2), nn.Conv2d(3, 3, 2))
+    load_weights(target, tmp_path / "weights.safetensors")
+    for name, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

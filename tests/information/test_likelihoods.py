@@ -177,6 +177,13 @@ def test_targets_that_do_not_fit_are_refused(likelihood, targets, message):
         likelihood.negative_log_likelihood(torch.zeros(3, 3), targets)
 
 
+def test_classes_along_another_axis_than_said_are_refused_with_the_axis_to_say():
+    outputs, targets = torch.zeros(2, 5, 3), torch.zeros(2, 5, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), got shape \(2, 5\).*axis=-1"):
+        Softmax().rows(outputs, targets)
+    assert Softmax(axis=-1).rows(outputs, targets).shape == (2, 10, 5, 3)
+
+
 def sequences_of_labels(length, classes):
     return [torch.tensor([labels]) for labels in itertools.product(range(classes), repeat=length)]
 

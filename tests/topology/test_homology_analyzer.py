@@ -34,6 +34,22 @@ def test_the_numbers_are_those_of_the_diagrams():
     assert finding.failed is None
 
 
+def test_giotto_tda_computes_the_entropies_and_betti_curves_where_it_is_installed(monkeypatch):
+    gtda = pytest.importorskip("gtda.diagrams")
+    called = []
+    for name in ("BettiCurve", "PersistenceEntropy"):
+        transformer = getattr(gtda, name)
+
+        def record(*args, name=name, transformer=transformer, **options):
+            called.append(name)
+            return transformer(*args, **options)
+
+        monkeypatch.setattr(gtda, name, record)
+    finding = examine(circle(20), replicates=2)
+    assert set(called) == {"BettiCurve", "PersistenceEntropy"}
+    assert finding.notes[-1].endswith("entropies and Betti curves by giotto-tda.")
+
+
 def test_standard_errors_agree_with_repeated_sampling():
     # The spread of the statistic over 60 fresh samples is what the error of one sample estimates.
     names = ("h0_total_persistence", "h1_longest_bar")

@@ -122,7 +122,8 @@ class EffectiveDimension:
         ]
 
         curve = _local_curve(gram, points, self.gamma, evidence.seed)
-        arrays = {"n": grid, "local_curve": curve[0][:-1], "local_curve_stderr": curve[1][:-1]}
+        arrays = {"n": grid, "n_used": np.array([n])}
+        arrays |= {"local_curve": curve[0][:-1], "local_curve_stderr": curve[1][:-1]}
         method = "ln det(I + kappa F) / ln kappa at the present parameters; delete-half jackknife"
         local = _last(curve, gram.n_samples, method, invalid)
         if self.n is None and evidence.n_train is None and not invalid:
