@@ -12,6 +12,7 @@ from geomprobe.information.effective_dimension import (
 from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
 from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.fisher_rows import FisherRows
+from geomprobe.information.fisher_sketch import FisherSketch, fisher_sketch
 from geomprobe.information.fisher_trace import fisher_trace
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.infinite_width import infinite_width_ntk, relu_kernels
@@ -43,6 +44,7 @@ __all__ = [
     "FisherGram",
     "FisherInformation",
     "FisherRows",
+    "FisherSketch",
     "Gaussian",
     "Likelihood",
     "Softmax",
@@ -54,6 +56,7 @@ __all__ = [
     "effective_dimension",
     "effective_parameters",
     "fisher_gram",
+    "fisher_sketch",
     "fisher_trace",
     "global_effective_dimension",
     "infinite_width_ntk",

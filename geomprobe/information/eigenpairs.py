@@ -47,11 +47,14 @@ class Eigenpairs(ByValue):
         Orthonormal columns.
     residuals : float64 array of shape (k,)
         ``|A v - value v|``: that near each value there is a true eigenvalue.
+    route : str
+        How they were found, and by how many products.
     """
 
     values: Array
     vectors: Array
     residuals: Array
+    route: str
 
 
 def top_eigenpairs(
@@ -113,15 +116,20 @@ def top_eigenpairs(
         share=memory_share,
     )
 
+    products = 0
+
     def product(vectors: Array) -> Array:
+        nonlocal products
         block = torch.from_numpy(np.array(vectors)).to(operator.device, operator.dtype)
         moved = operator @ block.reshape(p, -1)
+        products += moved.shape[1]
         found: Array = moved.double().cpu().numpy().reshape(vectors.shape)
         return found
 
-    values, vectors = _extreme(product, p, k, which, tol or _precision(operator), seed)
+    values, vectors, route = _extreme(product, p, k, which, tol or _precision(operator), seed)
+    route = f"{route}, {products} products"
     residuals = np.linalg.norm(product(vectors) - vectors * values, axis=0)
-    return Eigenpairs(values, vectors, residuals)
+    return Eigenpairs(values, vectors, residuals, route)
 
 
 def _precision(operator: SymmetricOperator) -> float:
@@ -130,16 +138,18 @@ def _precision(operator: SymmetricOperator) -> float:
 
 def _extreme(
     product: Any, p: int, k: int, which: str, tol: float, seed: int
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, str]:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     if p <= max(2 * k + 1, 20):  # ARPACK wants room beside the k.
+        route = "dense matrix"
         matrix = product(np.eye(p))
         values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     else:
+        route = "Lanczos with restarts"
         start = np.random.default_rng(seed).standard_normal(p)
         linear = LinearOperator((p, p), product, dtype=float)
         values, vectors = eigsh(linear, k, which=_ARPACK[which], tol=tol, v0=start)
     key = {"largest": -values, "smallest": values, "magnitude": -np.abs(values)}[which]
     order = np.argsort(key)[:k]
-    return values[order], vectors[:, order]
+    return values[order], vectors[:, order], route

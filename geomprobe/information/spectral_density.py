@@ -136,6 +136,13 @@ class SpectralDensity(ByValue):
         """Products of a draw."""
         return int(self.diagonals.shape[1])
 
+    @property
+    def route(self) -> str:
+        """How it was made."""
+        return (
+            f"stochastic Lanczos quadrature, {len(self.diagonals)} draws of {self.steps} products"
+        )
+
     def quadrature(self, steps: int | None = None) -> tuple[Array, Array]:
         """Return nodes and weights, each of shape (draws, steps); the weights of a draw sum to 1.
 
@@ -183,7 +190,7 @@ class SpectralDensity(ByValue):
             float(values.mean()),
             math.hypot(sampling, change),
             len(values),
-            method=f"stochastic Lanczos quadrature, {len(values)} draws of {self.steps} products",
+            method=self.route,
         )
 
     def _each(self, function: Callable[[Array], Array], steps: int) -> Array:
