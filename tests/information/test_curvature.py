@@ -225,6 +225,37 @@ def test_scipy_can_use_it():
     np.testing.assert_allclose(np.sort(values)[::-1], top_eigenpairs(operator, 2).values)
 
 
+@pytest.mark.parametrize("kind", ["hessian", "ggn"])
+def test_operators_of_curvlinops_are_taken_as_they_are(kind):
+    operators = pytest.importorskip("curvlinops")
+    model, data, ours = small(kind=kind)
+    build = {"hessian": operators.HessianLinearOperator, "ggn": operators.GGNLinearOperator}[kind]
+    theirs = build(
+        model, nn.CrossEntropyLoss(), list(model.parameters()), [(data.inputs, data.targets)]
+    )
+    found, expected = (top_eigenpairs(one, 2) for one in (theirs, ours))
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-10)
+    pairs = [
+        (stochastic_trace(theirs), stochastic_trace(ours)),
+        (spectral_density(theirs, draws=2, steps=9).trace(),
+         spectral_density(ours, draws=2, steps=9).trace()),
+        (morse_index(theirs), morse_index(ours)),
+    ]  # fmt: skip
+    for found, expected in pairs:
+        assert found.value == pytest.approx(expected.value, rel=1e-8)
+        assert found.method == expected.method
+
+
+def test_spectra_say_how_they_were_made():
+    _, _, operator = small()
+    assert top_eigenpairs(operator, 30).route == "dense matrix, 51 products"
+    found = top_eigenpairs(operator, 1)
+    assert found.route.startswith("Lanczos with restarts, ")
+    assert 10 < int(found.route.split()[-2]) < 51
+    density = spectral_density(operator, draws=2, steps=9)
+    assert density.route == "stochastic Lanczos quadrature, 2 draws of 9 products"
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
