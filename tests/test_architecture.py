@@ -16,7 +16,8 @@ ROOT = Path(geomprobe.__file__).parent
 
 GROUND = frozenset(
     {"analyzer", "clouds", "evidence", "exceptions", "findings"}
-    | {"isolation", "landmarks", "memory", "points", "resampling", "storage", "values"}
+    | {"isolation", "landmarks", "memory", "points", "processes"}
+    | {"resampling", "storage", "values"}
 )
 WINGS = frozenset(
     {"topology", "information", "representation"}

@@ -24,7 +24,7 @@ from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers, unwrap
-from geomprobe.sampling.distributed import from_first, place
+from geomprobe.processes import from_first, place
 from geomprobe.sampling.store import CloudStore
 from geomprobe.sampling.trajectory import TrajectoryRecorder
 from geomprobe.storage import Array, PathLike

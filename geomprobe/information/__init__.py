@@ -3,6 +3,7 @@
 from geomprobe.information.analyzers import EffectiveDimension, FisherInformation
 from geomprobe.information.convergence import DimensionByInputs, dimension_by_inputs
 from geomprobe.information.curvature import Curvature, curvature
+from geomprobe.information.distributed import distributed_fisher_gram
 from geomprobe.information.effective_dimension import (
     effective_dimension,
     global_effective_dimension,
@@ -53,6 +54,7 @@ __all__ = [
     "TangentKernel",
     "curvature",
     "dimension_by_inputs",
+    "distributed_fisher_gram",
     "effective_dimension",
     "effective_parameters",
     "fisher_gram",

@@ -137,7 +137,7 @@ def fisher_gram(
     )
     parameters, cotangents = setting.parameters, setting.cotangents
     n_samples, per_sample = cotangents.shape[:2]
-    room = _Room(n_samples, per_sample, dtype, batch_size, memory_share)
+    room = Room(n_samples, per_sample, dtype, batch_size, memory_share)
     with quiet(model):
         layers = setting.layers()
         room.require(layers, setting.left(layers))
@@ -185,7 +185,7 @@ def _add_layers(gram: Tensor, setting: Setting, layers: Mapping[str, Layer], chu
 
 
 @dataclass(frozen=True)
-class _Room:
+class Room:
     """How much may be held at a time."""
 
     n_samples: int
@@ -196,6 +196,7 @@ class _Room:
 
     @property
     def n_rows(self) -> int:
+        """Rows in all."""
         return self.n_samples * self.per_sample
 
     @property

@@ -326,7 +326,8 @@ class FisherSketch(ByValue):
         halves = [function(self._of(np.arange(start, start + half))) for start in (0, half)]
         change = function(self._eigenvalues) - np.mean(halves, axis=0)
         spread = delete_half_stderr(lambda some: function(self._of(some)), self.columns)
-        return np.hypot(spread, change)
+        joint: Array = np.hypot(spread, change)
+        return joint
 
     def _of(self, columns: Array) -> Array:
         """Return the eigenvalues that some of the columns alone would show."""

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Evidence, Loss, Samples, forward
 from geomprobe.hooks.quiet import quiet
-from geomprobe.sampling.distributed import place, to_first
+from geomprobe.processes import place, to_first
 from geomprobe.sampling.loading import is_split, iterate_batches, number_of_batches, shapes
 from geomprobe.sampling.probe import Probe
 from geomprobe.sampling.reservoir import TreeReservoir

@@ -15,7 +15,7 @@ from geomprobe.hooks.points import Rows
 from geomprobe.hooks.tap import Batch
 from geomprobe.landmarks import farthest_points
 from geomprobe.memory import require_memory
-from geomprobe.sampling.distributed import to_first
+from geomprobe.processes import to_first
 from geomprobe.sampling.projection import SparseProjection
 from geomprobe.sampling.reservoir import BottomK, Offer, Reservoir
 from geomprobe.storage import Array

@@ -22,7 +22,7 @@ from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
 from geomprobe.hooks.points import LAYOUTS, POOLS, WrongAxis, arrange
 from geomprobe.hooks.selection import Layers, LayerSelection, select_layers, unwrap
 from geomprobe.hooks.tap import Batch, Tap
-from geomprobe.sampling.distributed import place
+from geomprobe.processes import place
 from geomprobe.sampling.layer_samples import LayerSample, LayerSamples, Sampling
 from geomprobe.storage import Array
 

@@ -1,15 +1,12 @@
 """Several processes of torch.distributed (gloo) see what one process sees."""
 
 import math
-import pickle
 import sys
-import traceback
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -24,41 +21,6 @@ Y = torch.arange(N) % 3
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 3))
-
-
-def in_processes(job, processes, folder):
-    """Run a job in so many processes of a gloo group; return what each one returned."""
-    context = mp.get_context("fork")
-    workers = [
-        context.Process(target=_worker, args=(job, rank, processes, folder))
-        for rank in range(processes)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        if worker.exitcode is None:
-            worker.kill()
-            pytest.fail("a process hangs")
-    outcomes = [pickle.loads((folder / f"{rank}.pkl").read_bytes()) for rank in range(processes)]
-    for outcome in outcomes:
-        if isinstance(outcome, str):
-            pytest.fail(outcome)
-    return [outcome[0] for outcome in outcomes]
-
-
-def _worker(job, rank, processes, folder):
-    torch.set_num_threads(1)
-    try:
-        dist.init_process_group(
-            "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=processes
-        )
-        outcome = (job(rank, processes),)
-        dist.barrier()
-        dist.destroy_process_group()
-    except Exception:
-        outcome = traceback.format_exc()
-    (folder / f"{rank}.pkl").write_bytes(pickle.dumps(outcome))
 
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
@@ -87,11 +49,9 @@ def watched(rank, processes, shuffle):
 
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_reservoirs_of_many_processes_are_that_of_one(tmp_path, processes, shuffle):
+def test_reservoirs_of_many_processes_are_that_of_one(in_processes, processes, shuffle):
     # 50 samples over 4 processes: the sampler pads with two duplicates, which count once.
-    first, *others = in_processes(
-        lambda rank, count: watched(rank, count, shuffle), processes, tmp_path
-    )
+    first, *others = in_processes(lambda rank, count: watched(rank, count, shuffle), processes)
     assert others == [None] * (processes - 1)
     alone = watched(0, 1, shuffle)
     assert list(first) == list(alone)
@@ -102,7 +62,7 @@ def test_reservoirs_of_many_processes_are_that_of_one(tmp_path, processes, shuff
         assert np.allclose(first[name].points, cloud.points, rtol=1e-6, atol=1e-6)
 
 
-def test_samples_without_numbers_get_different_ones_in_each_process(tmp_path):
+def test_samples_without_numbers_get_different_ones_in_each_process(in_processes):
     def watch(rank, processes):
         model = network()
         with gp.Probe(model, layers="0", points=100) as probe:
@@ -110,7 +70,7 @@ def test_samples_without_numbers_get_different_ones_in_each_process(tmp_path):
                 model(x)
             return probe.gather()
 
-    first, _ = in_processes(watch, 2, tmp_path)
+    first, _ = in_processes(watch, 2)
     # In the order of the data, as DistributedSampler deals them out.
     assert first["0"].sample_ids.tolist() == list(range(N))
     assert np.allclose(first["0"].points, network()[0](X).detach(), atol=1e-6)
@@ -166,8 +126,8 @@ def agree(one, other):
 
 
 @pytest.mark.parametrize("processes", [2, 4])
-def test_a_monitor_finds_the_same_in_every_process_and_as_in_one(tmp_path, processes):
-    outcomes = in_processes(trained, processes, tmp_path)
+def test_a_monitor_finds_the_same_in_every_process_and_as_in_one(in_processes, processes):
+    outcomes = in_processes(trained, processes)
     for history, _ in outcomes:
         assert history == outcomes[0][0]
     alone, weights = trained(0, 1)
@@ -176,27 +136,27 @@ def test_a_monitor_finds_the_same_in_every_process_and_as_in_one(tmp_path, proce
         assert np.allclose(a, b, atol=1e-6)
 
 
-def test_a_distributed_loader_as_probe_data_is_read_in_shares(tmp_path):
+def test_a_distributed_loader_as_probe_data_is_read_in_shares(in_processes):
     def job(rank, processes):
         return trained(rank, processes, data=lambda r, p: share_of(r, p, shuffle=True))
 
-    (first, _), (second, _) = in_processes(job, 2, tmp_path)
+    (first, _), (second, _) = in_processes(job, 2)
     assert first == second
     agree(first, job(0, 1)[0])
 
 
-def test_tapped_training_batches_of_all_processes_count(tmp_path):
+def test_tapped_training_batches_of_all_processes_count(in_processes):
     def job(rank, processes):
         return trained(rank, processes, tap=True, layers="0#in", points=100, every="4 steps")
 
-    (first, _), (second, _) = in_processes(job, 2, tmp_path)
+    (first, _), (second, _) = in_processes(job, 2)
     assert first == second
     ((_, _, failed, values),) = first
     assert failed is None
     assert values["sd"] == pytest.approx(X[:32].double().std(unbiased=False).item(), rel=1e-5)
 
 
-def test_a_process_that_fails_to_collect_is_named_and_none_hangs(tmp_path):
+def test_a_process_that_fails_to_collect_is_named_and_none_hangs(in_processes):
     class Fragile(nn.Module):
         def __init__(self, rank):
             super().__init__()
@@ -214,12 +174,12 @@ def test_a_process_that_fails_to_collect_is_named_and_none_hangs(tmp_path):
             monitor.step()
         return [f.failed for f in monitor.history[0].findings]
 
-    first, second = in_processes(job, 2, tmp_path)
+    first, second = in_processes(job, 2)
     assert first == second
     assert "process 1: ValueError" in first[0]
 
 
-def test_the_first_process_decides_what_can_be_afforded(tmp_path):
+def test_the_first_process_decides_what_can_be_afforded(in_processes):
     def job(rank, processes):
         monitor = gp.Monitor(network(), (X, Y), every="1 step", analyzers=Spread(), budget=0.5)
         monitor.step()
@@ -230,10 +190,10 @@ def test_the_first_process_decides_what_can_be_afforded(tmp_path):
         monitor.close()
         return [record.step for record in monitor.history]
 
-    assert in_processes(job, 2, tmp_path) == [[1, 3], [1, 3]]
+    assert in_processes(job, 2) == [[1, 3], [1, 3]]
 
 
-def test_fully_sharded_models_are_shown_all_data_by_every_process(tmp_path):
+def test_fully_sharded_models_are_shown_all_data_by_every_process(in_processes):
     fsdp = pytest.importorskip("torch.distributed.fsdp")
     if not hasattr(fsdp, "fully_shard"):
         pytest.skip("this PyTorch has no fully_shard")
@@ -251,7 +211,7 @@ def test_fully_sharded_models_are_shown_all_data_by_every_process(tmp_path):
             for f in monitor.history[0].findings
         ]
 
-    first, second = in_processes(job, 2, tmp_path)
+    first, second = in_processes(job, 2)
     assert first == second
     monitor = gp.Monitor(network(), (X, Y), analyzers=Spread(), points=20, workers=0)
     alone = [

@@ -1,12 +1,15 @@
-"""Many processes: who this one is, and how small things get to the first and back."""
+"""Many processes: who this one is, and how small things get to the first and back, or to all."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 def place() -> tuple[int, int]:
@@ -32,10 +35,10 @@ def to_first(value: Any) -> list[Any] | None:
     if processes == 1:
         return [value]
     payload = _encoded(value)
-    sizes = [torch.zeros(1, dtype=torch.long, device=_device()) for _ in range(processes)]
-    dist.all_gather(sizes, torch.tensor([len(payload)], device=_device()))
+    sizes = [torch.zeros(1, dtype=torch.long, device=backend_device()) for _ in range(processes)]
+    dist.all_gather(sizes, torch.tensor([len(payload)], device=backend_device()))
     longest = max(int(size) for size in sizes)
-    padded = torch.zeros(longest, dtype=torch.uint8, device=_device())
+    padded = torch.zeros(longest, dtype=torch.uint8, device=backend_device())
     padded[: len(payload)] = payload
     received = [torch.zeros_like(padded) for _ in range(processes)] if rank == 0 else None
     dist.gather(padded, received, dst=0)
@@ -50,15 +53,46 @@ def from_first(value: Any = None) -> Any:
     if processes == 1:
         return value
     payload = _encoded(value) if rank == 0 else torch.empty(0, dtype=torch.uint8)
-    size = torch.tensor([len(payload)], device=_device())
+    size = torch.tensor([len(payload)], device=backend_device())
     dist.broadcast(size, src=0)
-    sent = payload.to(_device()).new_zeros(int(size)) if rank else payload.to(_device())
+    sent = (
+        payload.to(backend_device()).new_zeros(int(size)) if rank else payload.to(backend_device())
+    )
     dist.broadcast(sent, src=0)
     return _decoded(sent)
 
 
-def _device() -> torch.device:
-    """Where the backend wants its tensors."""
+def to_all(value: Any) -> list[Any]:
+    """Bring a value of every process to every one. A collective: every process must call it."""
+    values: list[Any] = from_first(to_first(value))
+    return values
+
+
+def together(work: Callable[[], T]) -> T:
+    """Do something in every process that calls this, and raise in all of them if one fails.
+
+    Raises
+    ------
+    RuntimeError
+        It failed in another process, with what that one raised. A process that fails itself raises
+        its own exception.
+    """
+    problem: Exception | None = None
+    try:
+        value = work()
+    except Exception as error:
+        problem = error
+    problems = to_all(None if problem is None else f"{type(problem).__name__}: {problem}")
+    if problem is not None:
+        raise problem
+    for rank, said in enumerate(problems):
+        if said is not None:
+            raise RuntimeError(f"process {rank} failed with {said}")
+    return value
+
+
+def backend_device() -> torch.device:
+    """Return where the backend wants its tensors."""
     on_gpu = dist.get_backend() == "nccl"
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
