@@ -24,6 +24,12 @@ from geomprobe.information.likelihoods import (
     Softmax,
     likelihood_of,
 )
+from geomprobe.information.local_learning_coefficient import (
+    LearningCoefficientGrid,
+    LocalLearningCoefficient,
+    learning_coefficient_grid,
+    local_learning_coefficient,
+)
 from geomprobe.information.morse_index import morse_index
 from geomprobe.information.parameters import parameter_draws
 from geomprobe.information.spectra import (
@@ -47,7 +53,9 @@ __all__ = [
     "FisherRows",
     "FisherSketch",
     "Gaussian",
+    "LearningCoefficientGrid",
     "Likelihood",
+    "LocalLearningCoefficient",
     "Softmax",
     "SpectralDensity",
     "TakeuchiCriterion",
@@ -62,7 +70,9 @@ __all__ = [
     "fisher_trace",
     "global_effective_dimension",
     "infinite_width_ntk",
+    "learning_coefficient_grid",
     "likelihood_of",
+    "local_learning_coefficient",
     "morse_index",
     "ntk",
     "parameter_draws",

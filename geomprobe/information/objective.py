@@ -92,6 +92,16 @@ class Objective:
         with quiet(self.model), torch.no_grad():
             return sum(share * float(self.value(values, b)) for share, b in self.batches())
 
+    def gradient(self, batch: Samples | None = None) -> Tensor:
+        """Return the gradient of the mean loss at the start, over all data or a batch: (p,)."""
+        leaves = [value.clone().requires_grad_() for value in self.parameters.values()]
+        total = torch.zeros_like(self.start)
+        with quiet(self.model), torch.enable_grad():
+            for share, part in self.batches() if batch is None else [(1.0, batch)]:
+                slopes = torch.autograd.grad(self.value(leaves, part), leaves, allow_unused=True)
+                total.add_(self.flat(slopes), alpha=share)
+        return total
+
 
 def objective_of(
     model: nn.Module, data: Samples, loss: Loss, *, batch_size: int | None = None
