@@ -128,37 +128,41 @@ def distance_matrix(points: Array, metric: str) -> Array:
     return matrix
 
 
-def extent(graph: Any, threshold: float | None) -> tuple[float, Array, float]:
-    """Return the largest edge that matters, and what the graph up to it is like.
+def largest_edge(graph: Any, threshold: float | None) -> float:
+    """Return the largest edge that matters.
 
     Nothing is born or dies above the enclosing radius, the least distance that some point has from
     all others: from there on the complex is a cone.
+    """
+    limit = np.inf if threshold is None else float(threshold)
+    if not isinstance(graph, np.ndarray):
+        return min(limit, float(graph.data.max(initial=0.0)))
+    limit = min(limit, float(graph.max(axis=1).min()))
+    return limit if limit < np.inf else float(graph[np.isfinite(graph)].max())
+
+
+def extent(graph: Any, limit: float) -> tuple[Array, float]:
+    """Return what the graph up to a limit is like.
 
     Returns
     -------
-    limit : float
     degrees : int array of shape (n,)
         Number of neighbours of each point.
     spread : float
         Standard deviation of the lengths of the edges, of dense graphs at some of the points, over
         their mean.
     """
-    limit = np.inf if threshold is None else float(threshold)
     if isinstance(graph, np.ndarray):
-        limit = min(limit, float(graph.max(axis=1).min()))
-        if limit == np.inf:
-            limit = float(graph[np.isfinite(graph)].max())
         degrees = (graph <= limit).sum(axis=1) - 1
         some = graph[:: 1 + len(graph) // 64]
         lengths = some[some <= limit]
     else:
-        limit = min(limit, float(graph.data.max(initial=0.0)))
         kept = graph.data <= limit
         ends = np.concatenate([graph.row[kept], graph.col[kept]])
         degrees = np.bincount(ends, minlength=graph.shape[0])
         lengths = graph.data[kept]
     mean = float(lengths.mean()) if len(lengths) else 0.0
-    return limit, degrees, float(lengths.std()) / mean if mean else 0.0
+    return degrees, float(lengths.std()) / mean if mean else 0.0
 
 
 def length_at(graph: Any, limit: float, share: float) -> float:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.isolation import run_isolated
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.points import as_points
@@ -16,7 +20,13 @@ from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.dispatch import BYTES_A_DISTANCE, Size, at_most_seconds, choose
 from geomprobe.topology.engines import ENGINES, Engine
 from geomprobe.topology.filtration import Edges
-from geomprobe.topology.graphs import as_graph, distance_matrix, extent, length_at
+from geomprobe.topology.graphs import (
+    as_graph,
+    distance_matrix,
+    extent,
+    largest_edge,
+    length_at,
+)
 from geomprobe.topology.mst import SpanningTree, euclidean_mst, minimum_spanning_tree
 
 #: H29 takes 60 points, and those have more simplices than 55 bits can number.
@@ -125,60 +135,113 @@ def rips_persistence(
         return _components(tree, threshold, return_edges, facts)
 
     graph = _measured(graph, metric, memory_limit)
-    limit, degrees, spread = extent(graph, threshold)
-    size = Size.of_degrees(degrees, int(max_dim), spread)
+    limit = largest_edge(graph, threshold)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+
+    def up_to(top: float) -> Diagrams:
+        return _diagrams(
+            graph,
+            top,
+            int(max_dim),
+            coeff=int(coeff),
+            engine=engine,
+            n_jobs=n_jobs or os.cpu_count() or 1,
+            edges=return_edges,
+            cocycles=return_cocycles,
+            deadline=deadline,
+            memory_limit=memory_limit,
+        )
+
+    try:
+        found = _early(graph, limit, up_to) if max_dim == 1 else None
+        found = up_to(limit) if found is None else found
+    except TimeoutError:
+        raise TimeoutError(f"ran past its time limit of {time_limit:g} s") from None
+    return replace(found, threshold=limit, **facts)
+
+
+def _early(graph: Any, limit: float, up_to: Callable[[float], Diagrams]) -> Diagrams | None:
+    """Return H0 and H1 from fewer edges, where that is found to be all; otherwise None."""
+    from geomprobe.topology.truncation import end_of_loops
+
+    end = end_of_loops(graph, limit)
+    if end is None:
+        return None
+    try:
+        found = up_to(end)
+    except MemoryEstimateError:
+        return None  # All the edges do not fit either, and that error says what would.
+    return found if np.isfinite(found[1]).all() else None
+
+
+def _diagrams(
+    graph: Any,
+    limit: float,
+    max_dim: int,
+    *,
+    coeff: int,
+    engine: str,
+    n_jobs: int,
+    edges: bool,
+    cocycles: bool,
+    deadline: float | None,
+    memory_limit: int | None,
+) -> Diagrams:
+    """Return the diagrams of a graph up to a limit, by an engine."""
+    degrees, spread = extent(graph, limit)
+    size = Size.of_degrees(degrees, max_dim, spread)
     chosen = choose(
         size,
         engine,
-        coeff=int(coeff),
+        coeff=coeff,
         sparse=not isinstance(graph, np.ndarray),
-        cocycles=return_cocycles,
-        edges=return_edges,
+        cocycles=cocycles,
+        edges=edges,
         memory_limit=memory_limit,
         length_at=lambda share: length_at(graph, limit, share),
     )
-    edges = Edges.of(graph, limit) if return_edges or return_cocycles else None
-    arrays, top, unit = _shown(graph, limit, edges, chosen)
+    ordered = Edges.of(graph, limit) if edges or cocycles else None
+    arrays, top, unit = _shown(graph, limit, ordered, chosen)
     parameters = {
         "engine": chosen.name,
         "n_points": graph.shape[0],
-        "max_dim": int(max_dim),
+        "max_dim": max_dim,
         "limit": top,
-        "coeff": int(coeff),
-        "cocycles": return_cocycles,
-        "n_jobs": n_jobs or os.cpu_count() or 1,
+        "coeff": coeff,
+        "cocycles": cocycles,
+        "n_jobs": n_jobs,
     }
-    limited = time_limit is not None or memory_limit is not None
+    limited = deadline is not None or memory_limit is not None
     if limited or at_most_seconds(chosen, size) > _PATIENCE:
         found = run_isolated(
             engines.__file__,
             "compute",
             arrays,
             parameters,
-            time_limit=time_limit,
+            time_limit=None if deadline is None else max(deadline - time.monotonic(), 0.0),
             memory_limit=allowed_bytes(memory_limit),
         )
     else:
         found = engines.compute(arrays, parameters)
 
-    dgms, critical, cocycles = [], [], []
+    dgms, critical, representatives = [], [], []
     for dim in range(max_dim + 1):
         dgm = found[f"dgm_{dim}"]
         kept = np.arange(len(dgm))
-        if edges is None:
+        if ordered is None:
             dgm = unit * dgm
         else:
-            dgm, ends, kept = edges.bars(dgm)
+            dgm, ends, kept = ordered.bars(dgm)
             critical.append(ends)
         dgms.append(dgm)
-        cocycles.append(tuple(found.get(f"cocycle_{dim}_{bar}", _NO_COCYCLE) for bar in kept))
+        representatives.append(
+            tuple(found.get(f"cocycle_{dim}_{bar}", _NO_COCYCLE) for bar in kept)
+        )
     return Diagrams(
         tuple(dgms),
         chosen.name,
-        threshold=limit,
-        critical_edges=tuple(critical) if return_edges else None,
-        cocycles=tuple(cocycles) if return_cocycles else None,
-        **facts,
+        critical_edges=tuple(critical) if edges else None,
+        cocycles=tuple(representatives) if cocycles else None,
     )
 
 
