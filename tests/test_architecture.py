@@ -16,7 +16,7 @@ ROOT = Path(geomprobe.__file__).parent
 
 GROUND = frozenset(
     {"analyzer", "clouds", "evidence", "exceptions", "findings"}
-    | {"isolation", "landmarks", "memory", "points", "processes"}
+    | {"isolation", "jacobians", "landmarks", "memory", "points", "processes"}
     | {"resampling", "storage", "values"}
 )
 WINGS = frozenset(

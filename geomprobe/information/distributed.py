@@ -19,12 +19,6 @@ from geomprobe.information.factors import Factor, Rows
 from geomprobe.information.fisher import Room, fisher_gram
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
-from geomprobe.information.jacobians import (
-    jacobian_products,
-    not_finite,
-    require_independence,
-    row_epsilon,
-)
 from geomprobe.information.layerwise import (
     Layer,
     Layout,
@@ -35,6 +29,12 @@ from geomprobe.information.layerwise import (
 )
 from geomprobe.information.likelihoods import Gaussian, Likelihood
 from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
+from geomprobe.jacobians import (
+    jacobian_products,
+    not_finite,
+    require_independence,
+    row_epsilon,
+)
 from geomprobe.memory import require_memory
 from geomprobe.processes import backend_device, from_first, place, to_all, together
 

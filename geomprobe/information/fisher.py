@@ -13,7 +13,10 @@ from geomprobe.hooks import quiet
 from geomprobe.information.factors import Rows
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
-from geomprobe.information.jacobians import (
+from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
+from geomprobe.information.likelihoods import Likelihood
+from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
+from geomprobe.jacobians import (
     Parameters,
     jacobian_products,
     not_finite,
@@ -21,9 +24,6 @@ from geomprobe.information.jacobians import (
     row_dtype,
     row_epsilon,
 )
-from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
-from geomprobe.information.likelihoods import Likelihood
-from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 

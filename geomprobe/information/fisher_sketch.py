@@ -15,17 +15,17 @@ from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
 from geomprobe.information.factors import Rows
-from geomprobe.information.jacobians import (
+from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
+from geomprobe.information.likelihoods import Gaussian, Likelihood
+from geomprobe.information.random_columns import RandomColumns
+from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
+from geomprobe.jacobians import (
     jacobian_products,
     not_finite,
     require_independence,
     row_dtype,
     row_epsilon,
 )
-from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
-from geomprobe.information.likelihoods import Gaussian, Likelihood
-from geomprobe.information.random_columns import RandomColumns
-from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 from geomprobe.memory import require_memory
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array

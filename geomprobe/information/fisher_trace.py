@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
-from geomprobe.information.jacobians import (
+from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
+from geomprobe.information.likelihoods import Likelihood
+from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
+from geomprobe.jacobians import (
     jacobian_products,
     not_finite,
     require_independence,
     row_epsilon,
 )
-from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
-from geomprobe.information.likelihoods import Likelihood
-from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 
 
 def fisher_trace(

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.hooks import quiet
-from geomprobe.information.jacobians import Parameters, row_dtype, trainable_parameters
+from geomprobe.jacobians import Parameters, row_dtype, trainable_parameters
 
 #: Samples of a pass, by default.
 LARGEST_PASS = 256

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.hooks import quiet
 from geomprobe.information.cotangents import at_labels, expected, of_loss, sampled
-from geomprobe.information.jacobians import Parameters, not_finite, trainable_parameters
 from geomprobe.information.layerwise import Layer, covered_layers
 from geomprobe.information.likelihoods import Likelihood, likelihood_of
+from geomprobe.jacobians import Parameters, not_finite, trainable_parameters
 
 KINDS = ("true", "mc", "empirical")
 

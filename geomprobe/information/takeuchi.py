@@ -16,9 +16,9 @@ from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import top_eigenpairs
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.fisher_trace import fisher_trace
-from geomprobe.information.jacobians import jacobian_products
 from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 from geomprobe.information.stochastic_trace import stochastic_trace
+from geomprobe.jacobians import jacobian_products
 from geomprobe.values import ByValue
 
 # Up to how many parameters the Hessian is formed.
