@@ -14,6 +14,8 @@ from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
 _ARPACK = {"largest": "LA", "smallest": "SA", "magnitude": "LM"}
+_AWAY = {"largest": 1.0, "smallest": -1.0, "magnitude": 0.0}
+_POWER_STEPS = 4
 
 
 class SymmetricOperator(Protocol):
@@ -76,7 +78,8 @@ def top_eigenpairs(
     which : {"largest", "smallest", "magnitude"}
         The largest, the smallest (most negative), or those farthest from zero.
     tol : float
-        Relative accuracy of the eigenvalues; 0 asks for that of the operator's precision.
+        Accuracy of the eigenvalues, relative to the largest in size; 0 asks for that of the
+        operator's precision.
     seed : int
         Seed of the first vector.
     memory_share : float
@@ -148,8 +151,24 @@ def _extreme(
     else:
         route = "Lanczos with restarts"
         start = np.random.default_rng(seed).standard_normal(p)
-        linear = LinearOperator((p, p), product, dtype=float)
+        # ARPACK wants accuracy relative to each eigenvalue, which one near zero never reaches.
+        shift = _AWAY[which] * _size(product, start)
+
+        def shifted(vectors: Array) -> Array:
+            moved: Array = product(vectors) + shift * vectors
+            return moved
+
+        linear = LinearOperator((p, p), shifted, dtype=float)
         values, vectors = eigsh(linear, k, which=_ARPACK[which], tol=tol, v0=start)
+        values = values - shift
     key = {"largest": -values, "smallest": values, "magnitude": -np.abs(values)}[which]
     order = np.argsort(key)[:k]
     return values[order], vectors[:, order], route
+
+
+def _size(product: Any, vector: Array) -> float:
+    """Return about the largest eigenvalue in size, by a few steps of the power method."""
+    for _ in range(_POWER_STEPS):
+        vector = vector / (np.linalg.norm(vector) or 1.0)
+        vector = product(vector)
+    return float(np.linalg.norm(vector))

@@ -19,6 +19,7 @@ from geomprobe.jacobians import (
     require_independence,
     row_epsilon,
 )
+from geomprobe.storage import Array
 
 
 def fisher_trace(
@@ -59,19 +60,29 @@ def fisher_trace(
         batch_size=batch_size,
         memory_share=memory_share,
     )
-    size = max(1, 2 * min(batch_size or LARGEST_BATCH, len(data)) // 3)
-    with quiet(model):
+    return mean_over_inputs(sample_traces(setting, batch_size).cpu().numpy())
+
+
+def mean_over_inputs(each: Array) -> Estimate:
+    """Return the mean of what was computed exactly at each input."""
+    n = len(each)
+    return Estimate(
+        float(each.mean()),
+        float(each.std(ddof=1) / n**0.5) if n > 1 else float("nan"),
+        n,
+        method="exact at each input; standard error from the spread over inputs",
+    )
+
+
+def sample_traces(setting: Setting, batch_size: int | None = None) -> Tensor:
+    """Return the trace at each input: float64 of shape (N,)."""
+    size = max(1, 2 * min(batch_size or LARGEST_BATCH, len(setting.data)) // 3)
+    with quiet(setting.model):
         each = torch.cat(list(_traces(setting, size))).double()
     finite = torch.isfinite(each)
     if not bool(finite.all()):
         raise ValueError(not_finite("gradients", finite))
-    n = len(each)
-    return Estimate(
-        float(each.mean()),
-        float(each.std() / n**0.5) if n > 1 else float("nan"),
-        n,
-        method="exact at each input; standard error from the spread over inputs",
-    )
+    return each
 
 
 def _traces(setting: Setting, size: int) -> Iterator[Tensor]:

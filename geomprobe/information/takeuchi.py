@@ -15,10 +15,11 @@ from geomprobe.hooks import quiet
 from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import top_eigenpairs
 from geomprobe.information.fisher_rows import FisherRows
-from geomprobe.information.fisher_trace import fisher_trace
+from geomprobe.information.fisher_trace import mean_over_inputs, sample_traces
 from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 from geomprobe.information.stochastic_trace import stochastic_trace
 from geomprobe.jacobians import jacobian_products
+from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
 # Up to how many parameters the Hessian is formed.
@@ -34,6 +35,10 @@ class TakeuchiCriterion(ByValue):
     trace_c, trace_f, trace_h : Estimate
         Of the uncentred second moment C of the gradients at the labels (the empirical Fisher), of
         the true Fisher information F, and of the Hessian H of the mean loss.
+    c_over_f : Estimate
+        Tr C / Tr F: 1 for a well specified model at its optimum.
+    c_over_h : Estimate
+        Tr C / Tr H, the coarsest stand-in for the penalty.
     penalty : Estimate
         Tr(H^-1 C), damped: over N, the predicted difference of test and training loss. The number
         of parameters, where the model is well specified and at its optimum.
@@ -43,18 +48,10 @@ class TakeuchiCriterion(ByValue):
     trace_c: Estimate
     trace_f: Estimate
     trace_h: Estimate
+    c_over_f: Estimate
+    c_over_h: Estimate
     penalty: Estimate
     damping: float
-
-    @property
-    def c_over_f(self) -> float:
-        """Tr C / Tr F: 1 for a well specified model at its optimum."""
-        return _ratio(self.trace_c, self.trace_f)
-
-    @property
-    def c_over_h(self) -> float:
-        """Tr C / Tr H, the coarsest stand-in for the penalty."""
-        return _ratio(self.trace_c, self.trace_h)
 
 
 def tic(
@@ -121,16 +118,19 @@ def tic(
     if probes < 2:
         raise ValueError(f"probes must be at least 2, got {probes}")
     hessian = curvature(model, data, loss=loss, batch_size=batch_size)
-    setting = setting_of(
-        model,
-        data,
-        kind="empirical",
-        likelihood=None,
-        loss=loss,
-        draws=1,
-        seed=seed,
-        batch_size=batch_size,
-        memory_share=0.5,
+    setting, true = (
+        setting_of(
+            model,
+            data,
+            kind=kind,
+            likelihood=None,
+            loss=loss,
+            draws=1,
+            seed=seed,
+            batch_size=batch_size,
+            memory_share=0.5,
+        )
+        for kind in ("empirical", "true")
     )
     exact = hessian.shape[0] <= _MOST_EXACT
     penalty = (
@@ -138,10 +138,15 @@ def tic(
         if exact
         else _by_products(hessian, setting, damping, probes, seed)
     )
+    of_c, of_f = (sample_traces(one, batch_size).cpu().numpy() for one in (setting, true))
+    trace_c, trace_f = mean_over_inputs(of_c), mean_over_inputs(of_f)
+    trace_h = stochastic_trace(hessian, 3 * hessian.shape[0] if exact else 60, seed=seed)
     return TakeuchiCriterion(
-        fisher_trace(model, data, kind="empirical", loss=loss, batch_size=batch_size),
-        fisher_trace(model, data, loss=loss, batch_size=batch_size),
-        stochastic_trace(hessian, 3 * hessian.shape[0] if exact else 60, seed=seed),
+        trace_c,
+        trace_f,
+        trace_h,
+        _paired_ratio(of_c, of_f),
+        _ratio(trace_c, trace_h),
         penalty,
         damping,
     )
@@ -209,5 +214,22 @@ def _not_a_minimum(least: float, damping: float, n: int, method: str) -> Estimat
     )
 
 
-def _ratio(above: Estimate, below: Estimate) -> float:
-    return above.value / below.value if below.value else math.nan
+def _paired_ratio(above: Array, below: Array) -> Estimate:
+    """Return the ratio of two means over the same inputs, whose errors go together."""
+    n, method = len(above), "standard error from the spread over inputs"
+    if not below.mean() > 0:
+        return Estimate.undefined("the Fisher information is zero", n=n, method=method)
+    ratio = above.mean() / below.mean()
+    spread = math.nan if n < 2 else float(np.std(above - ratio * below, ddof=1))
+    return Estimate(ratio, spread / below.mean() / math.sqrt(n), n, method=method)
+
+
+def _ratio(above: Estimate, below: Estimate) -> Estimate:
+    method = "standard errors of both traces, as if independent"
+    if not below.value > 0:
+        return Estimate.undefined(
+            f"the Hessian has a trace of {below.value:.3g}: not at a minimum", method=method
+        )
+    ratio = above.value / below.value
+    relative = math.hypot(above.stderr / above.value, below.stderr / below.value)
+    return Estimate(ratio, ratio * relative, above.n, method=method)

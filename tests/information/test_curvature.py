@@ -215,6 +215,15 @@ def test_extreme_eigenvalues(which, k):
     np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(k), atol=1e-10)
 
 
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_an_extreme_eigenvalue_of_zero_is_found(which):
+    # Rounding never reaches an accuracy that is relative to zero.
+    rows = torch.randn(10, 200)
+    matrix = rows.T @ rows if which == "smallest" else -rows.T @ rows
+    found = top_eigenpairs(matrix, 1, which=which, tol=1e-3)
+    assert abs(found.values[0]) < 1e-3 * float(torch.linalg.matrix_norm(matrix, 2))
+
+
 def test_scipy_can_use_it():
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -374,9 +383,13 @@ def test_takeuchi_of_a_well_specified_model_counts_its_parameters():
     found = tic(model, data, loss=nn.functional.cross_entropy, damping=1e-6)
     assert abs(found.penalty.value - 6) < 4 * found.penalty.stderr
     assert found.penalty.stderr < 0.2
-    assert found.c_over_f == pytest.approx(1, abs=0.03)
+    assert found.c_over_f.value == pytest.approx(1, abs=0.03)
+    assert abs(found.c_over_f.value - 1) < 3 * found.c_over_f.stderr
+    # Gradients and Fisher information of an input are large together.
+    apart = math.hypot(*(one.stderr / one.value for one in (found.trace_c, found.trace_f)))
+    assert 0 < found.c_over_f.stderr < apart
     # The Hessian of softmax regression is its Fisher information.
-    assert found.c_over_h == pytest.approx(found.c_over_f, rel=1e-10)
+    assert found.c_over_h.value == pytest.approx(found.c_over_f.value, rel=1e-10)
 
 
 def test_takeuchi_by_products_agrees_with_eigenvalues(monkeypatch):
