@@ -47,6 +47,12 @@ def row_dtype(parameters: Parameters) -> torch.dtype:
     return dtype
 
 
+def row_bytes(parameters: Parameters) -> int:
+    """Return the size of one row."""
+    numbers = sum(parameter.numel() for parameter in parameters.values())
+    return numbers * row_dtype(parameters).itemsize
+
+
 def row_epsilon(parameters: Parameters) -> float:
     """Return the machine precision of the coarsest parameter, and so of the rows."""
     return max(torch.finfo(parameter.dtype).eps for parameter in parameters.values())

@@ -137,7 +137,8 @@ def distributed_fisher_gram(
         blocks = _Blocks.of(counts, here, setting.cotangents.device)
         try:
             for names in from_first([list(group) for group in most.groups(layers)]):
-                _add_layers(blocks, setting, {name: layers[name] for name in names}, here.chunk)
+                group = {name: layers[name] for name in names}
+                _add_layers(blocks, setting, group, here.chunk_of(group))
         except LayoutError:
             layers = {}
             together(lambda: _require_memory(counts, here, layers, setting.parameters))

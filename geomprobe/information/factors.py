@@ -7,17 +7,23 @@ inputs and of the gradients at its outputs, and the gradient itself need not be 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-_BLOCK_ROWS = 512
-_CHUNK_ENTRIES = 2**23
-# What inner products take beside gradients, for as many operations: small products, and copies.
-_INNER_PENALTY = 2.0
+# Rows of a product: few, so that little is done twice above the diagonal.
+_BLOCK_ROWS = 128
+# Gradients are formed in a buffer of this size, which the allocator hands out again and again.
+_BUFFER_BYTES = 24 * 2**20
+# What inner products mix at a time: as much as stays in the cache.
+_MIXED_BYTES = 4 * 2**20
+# Products of K rows with K rows run at less than half the speed of larger ones.
+_NARROW_PENALTY = 2.5
 
 
 class Factor(Protocol):
@@ -54,11 +60,13 @@ class Rows:
     def add_to(self, gram: Tensor) -> None:
         """See :class:`Factor`. N^2 K^2 P / 2 products."""
         n, k = self.rows.shape[:2]
-        flat = self.rows.reshape(n * k, -1).to(gram.dtype)
-        for start, stop in _blocks(n, k):
-            gram[start * k : stop * k, : stop * k].addmm_(
-                flat[start * k : stop * k], flat[: stop * k].T
-            )
+        flat = self.rows.reshape(n * k, -1)
+        width = max(1, _BUFFER_BYTES // (n * k * gram.itemsize))
+        for columns in torch.split(flat, width, dim=1):
+            columns = columns.to(gram.dtype)
+            for start, stop in _blocks(n, k):
+                rows, others = columns[start * k : stop * k], columns[: stop * k]
+                gram[start * k : stop * k, : stop * k].addmm_(rows, others.T)
 
     def squares(self) -> Tensor:
         """See :class:`Factor`."""
@@ -79,56 +87,70 @@ class Outer:
 
     Parameters
     ----------
-    inputs : Tensor of shape (N, G, T, I)
+    values : Tensor of shape (N, G, T, I)
+        What goes in.
     grads : Tensor of shape (N, K, G, T, O)
+    biased : bool
+        Whether one more entry goes in, which is always 1.
     """
 
-    inputs: Tensor
+    values: Tensor
     grads: Tensor
+    biased: bool = False
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """All that goes in, of shape (N, G, T, I) or (N, G, T, I + 1)."""
+        ones = self.values.new_ones(*self.values.shape[:3], int(self.biased))
+        return torch.cat([self.values, ones], dim=3)
 
     def add_to(self, gram: Tensor) -> None:
         """See :class:`Factor`. By the cheapest of three routes."""
-        for group in range(self.inputs.shape[1]):
-            inputs = self.inputs[:, group].to(gram.dtype)
+        for group in range(self.values.shape[1]):
+            values = self.values[:, group].to(gram.dtype)
             grads = self.grads[:, :, group].to(gram.dtype)
-            _, t, i = inputs.shape
-            k, o = grads.shape[1], grads.shape[3]
+            (n, t, i), k, o = values.shape, grads.shape[1], grads.shape[3]
+            inner = t * t * (i + k * o) + _NARROW_PENALTY * k * k * t * o
+            formed = k * k * i * o + 4 * k * t * i * o / n
             if t == 1:
-                _add_single(gram, inputs[:, 0], grads[:, :, 0])
-            elif _INNER_PENALTY * (t * t * (i + k * o) + k * k * t * o) < k * k * i * o:
-                _add_inner(gram, inputs, grads)
+                _add_single(gram, values[:, 0], grads[:, :, 0], self.biased)
+            elif inner < formed:
+                _add_inner(gram, values, grads, self.biased)
             else:
-                for rows in _formed(inputs, grads):
+                for rows in _formed(values, grads):
                     Rows(rows).add_to(gram)
+                if self.biased:
+                    Rows(grads.sum(dim=2)).add_to(gram)
 
     def squares(self) -> Tensor:
         """See :class:`Factor`."""
         n, k = self.grads.shape[:2]
         squares = self.grads.new_zeros(n, k)
-        for group in range(self.inputs.shape[1]):
-            inputs, grads = self.inputs[:, group], self.grads[:, :, group]
-            t, i, o = *inputs.shape[1:], grads.shape[3]
-            if t == 1:
-                norms = inputs[:, 0].square().sum(dim=1, keepdim=True)
-                squares += norms * grads[:, :, 0].square().sum(dim=2)
-            elif t * (i + k * o) < k * i * o:
-                alike = inputs @ inputs.transpose(1, 2)
-                mixed = alike[:, None] @ grads
-                squares += (mixed * grads).sum(dim=(2, 3))
+        for group in range(self.values.shape[1]):
+            values, grads = self.values[:, group], self.grads[:, :, group]
+            t, i, o = *values.shape[1:], grads.shape[3]
+            if t * (i / k + o) < i * o:
+                alike = torch.bmm(values, values.transpose(1, 2)) + float(self.biased)
+                for vector in range(k):
+                    mixed = torch.bmm(alike, grads[:, vector]).mul_(grads[:, vector])
+                    squares[:, vector] += mixed.sum(dim=(1, 2))
             else:
-                for rows in _formed(inputs, grads):
-                    squares += rows.square().sum(dim=2)
+                for vector in range(k):
+                    rows = torch.bmm(grads[:, vector].transpose(1, 2), values)
+                    squares[:, vector] += rows.square_().sum(dim=(1, 2))
+                if self.biased:
+                    squares += grads.sum(dim=2).square_().sum(dim=2)
         return squares
 
     def total(self) -> Tensor:
-        """See :class:`Factor`: of shape (G, O, I)."""
+        """See :class:`Factor`: of shape (G, O, I) or (G, O, I + 1)."""
         return torch.einsum("ngti,nkgto->goi", self.inputs, self.grads)
 
     def folded(self, size: int) -> Outer:
         """See :class:`Factor`: more positions."""
-        inputs = torch.unflatten(self.inputs, 0, (-1, size)).transpose(1, 2).flatten(2, 3)
+        values = torch.unflatten(self.values, 0, (-1, size)).transpose(1, 2).flatten(2, 3)
         grads = torch.unflatten(self.grads, 0, (-1, size)).movedim(1, 3).flatten(3, 4)
-        return Outer(inputs, grads)
+        return Outer(values, grads, self.biased)
 
 
 @dataclass(frozen=True)
@@ -151,19 +173,23 @@ class Lookup:
     def add_to(self, gram: Tensor) -> None:
         """See :class:`Factor`. Samples meet only in the rows that both look up."""
         n, k = self.grads.shape[:2]
-        samples, sums = self._by_row()
         blocks = gram.view(n, k, n, k)
-        for sample, grads in zip(samples, sums, strict=True):
+        everywhere = []
+        for sample, grads in zip(*self._by_row(), strict=True):
+            if len(sample) == n:
+                everywhere.append(grads)
+                continue
             flat = grads.flatten(0, 1).to(gram.dtype)
             products = (flat @ flat.T).view(len(sample), k, len(sample), k)
             blocks[sample[:, None], :, sample[None]] += products.permute(0, 2, 1, 3)
+        if everywhere:
+            Rows(torch.cat(everywhere, dim=2)).add_to(gram)
 
     def squares(self) -> Tensor:
         """See :class:`Factor`."""
+        keys, sums = self._sums()
         squares = self.grads.new_zeros(self.grads.shape[:2])
-        for sample, grads in zip(*self._by_row(), strict=True):
-            squares[sample] += grads.square().sum(dim=2)
-        return squares
+        return squares.index_add_(0, keys % len(squares), sums.square_().sum(dim=2))
 
     def total(self) -> Tensor:
         """See :class:`Factor`: of shape (n_rows, O)."""
@@ -176,13 +202,19 @@ class Lookup:
         grads = torch.unflatten(self.grads, 0, (-1, size)).movedim(1, 2).flatten(2, 3)
         return Lookup(places, grads, self.n_rows)
 
-    def _by_row(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return, for each row in use, which samples use it, and their gradients (c, K, O)."""
+    def _sums(self) -> tuple[Tensor, Tensor]:
+        """Return each pair of a row and a sample that uses it, as row * N + sample, and its sum."""
         n = len(self.places)
         samples = torch.arange(n, device=self.places.device)[:, None]
         keys, which = torch.unique(self.places * n + samples, return_inverse=True)
         sums = self.grads.new_zeros(len(keys), self.grads.shape[1], self.grads.shape[3])
         sums.index_add_(0, which.flatten(), self.grads.transpose(1, 2).flatten(0, 1))
+        return keys, sums
+
+    def _by_row(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return, for each row in use, which samples use it, and their gradients (c, K, O)."""
+        keys, sums = self._sums()
+        n = len(self.places)
         counts = torch.unique_consecutive(keys // n, return_counts=True)[1].tolist()
         return torch.split(keys % n, counts), torch.split(sums, counts)
 
@@ -194,44 +226,48 @@ def _blocks(n: int, k: int) -> Iterator[tuple[int, int]]:
         yield start, min(n, start + size)
 
 
-def _add_single(gram: Tensor, inputs: Tensor, grads: Tensor) -> None:
+def _add_single(gram: Tensor, inputs: Tensor, grads: Tensor, biased: bool) -> None:
     """Add where there is one position: the products of two small Gram matrices, entry by entry."""
     n, k = grads.shape[:2]
     flat = grads.reshape(n * k, -1)
     for start, stop in _blocks(n, k):
-        size = stop - start
-        products = flat[start * k : stop * k] @ flat[: stop * k].T
-        alike = inputs[start:stop] @ inputs[:stop].T
-        part = gram[start * k : stop * k, : stop * k]
-        block = torch.unflatten(torch.unflatten(part, 1, (stop, k)), 0, (size, k))
-        block.addcmul_(products.view(size, k, stop, k), alike[:, None, :, None])
+        here = slice(start * k, stop * k)
+        alike = (inputs[start:stop] @ inputs[:stop].T).add_(float(biased))
+        products = torch.unflatten(flat[here] @ flat[: stop * k].T, 0, (-1, k))
+        part = torch.unflatten(gram[here, : stop * k], 0, (-1, k))
+        part.addcmul_(products, alike.repeat_interleave(k, dim=1)[:, None])
 
 
-def _add_inner(gram: Tensor, inputs: Tensor, grads: Tensor) -> None:
+def _add_inner(gram: Tensor, inputs: Tensor, grads: Tensor, biased: bool) -> None:
     """Add <D_n, (A_n A_m^T) D_m>: nothing as large as a gradient is formed."""
-    n, t, i = inputs.shape
+    n, t = inputs.shape[:2]
     k, o = grads.shape[1], grads.shape[3]
-    size = max(1, min(n, int((_CHUNK_ENTRIES / (t * k * o)) ** 0.5)))
-    by_position = grads.transpose(1, 2).reshape(n, t, k * o)
+    size = max(1, min(n, int((_MIXED_BYTES / (t * k * o * gram.itemsize)) ** 0.5)))
+    grads = grads.contiguous()
     for start in range(0, n, size):
-        here = slice(start, min(n, start + size))
-        b = here.stop - start
-        own = grads[here].reshape(b, k, t * o)
-        for other in range(0, start + 1, size):
-            there = slice(other, min(n, other + size))
-            c = there.stop - other
-            alike = inputs[here].reshape(b * t, i) @ inputs[there].reshape(c * t, i).T
-            alike = alike.view(b, t, c, t).permute(2, 0, 1, 3).reshape(c, b * t, t)
-            mixed = torch.bmm(alike, by_position[there]).view(c, b, t, k, o)
-            products = torch.bmm(own, mixed.permute(1, 2, 4, 0, 3).reshape(b, t * o, c * k))
-            gram[start * k : here.stop * k, other * k : there.stop * k] += products.view(b * k, -1)
+        stop = min(n, start + size)
+        b, own = stop - start, grads[start:stop].flatten(2)
+        alike = inputs[start:stop].flatten(0, 1) @ inputs[:stop].flatten(0, 1).T
+        alike = alike.add_(float(biased)).view(b * t, stop, 1, t).permute(1, 2, 0, 3)
+        for first in range(0, stop, size):
+            others = slice(first, min(stop, first + size))
+            c = others.stop - first
+            weights = alike[others].expand(c, k, b * t, t).reshape(c * k, b * t, t)
+            mixed = torch.bmm(weights, grads[others].flatten(0, 1)).view(c * k, b, t * o)
+            products = torch.bmm(own, mixed.permute(1, 2, 0))
+            gram[start * k : stop * k, first * k : others.stop * k] += products.view(b * k, -1)
 
 
 def _formed(inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:
-    """Yield the gradients of some inputs at a time, each of shape (N, K, w * O)."""
-    n, _, i = inputs.shape
+    """Yield the gradients by some outputs at a time, each of shape (N, K, w * I), in one buffer."""
+    n, t, i = inputs.shape
     k, o = grads.shape[1], grads.shape[3]
-    width = max(1, _CHUNK_ENTRIES // (n * k * o))
-    for start in range(0, i, width):
-        part = inputs[:, None, :, start : start + width].transpose(2, 3)
-        yield (part @ grads).flatten(2, 3)
+    parts = math.ceil(n * k * i * o * inputs.itemsize / _BUFFER_BYTES)
+    width = max(1, math.ceil(o / max(1, parts)))
+    buffer = inputs.new_empty(n * k * width * i)
+    for start in range(0, o, width):
+        part = grads[..., start : start + width].transpose(2, 3)
+        rows = buffer[: n * k * part.shape[2] * i].view(n, k, part.shape[2], i)
+        for sample in range(n):
+            torch.bmm(part[sample], inputs[sample].expand(k, t, i), out=rows[sample])
+        yield rows.flatten(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,13 +22,14 @@ from geomprobe.jacobians import (
     jacobian_products,
     not_finite,
     require_independence,
-    row_dtype,
+    row_bytes,
     row_epsilon,
 )
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 
 _CHUNK_BYTES = 64 * 2**20
+_BLOCK_ROWS = 512
 # Inputs and gradients of layers that are held at a time.
 _MOST_PASSING = 2**30
 
@@ -144,7 +146,7 @@ def fisher_gram(
         gram = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
         try:
             for group in room.groups(layers):
-                _add_layers(gram, setting, group, room.chunk)
+                _add_layers(gram, setting, group, room.chunk_of(layers))
         except LayoutError:
             gram.zero_()
             layers = {}
@@ -162,7 +164,7 @@ def fisher_gram(
     if not bool(finite.all()):
         raise ValueError(not_finite("gradients", finite))
     return FisherGram(
-        gram=_mirrored(gram) / n_samples,
+        gram=_whole(gram, 1 / n_samples),
         n_samples=n_samples,
         n_parameters=sum(parameter.numel() for parameter in parameters.values()),
         kind=kind,
@@ -199,25 +201,32 @@ class Room:
         """Rows in all."""
         return self.n_samples * self.per_sample
 
-    @property
-    def chunk(self) -> int:
-        """Samples of a pass: not the same as for the outputs, since these must not depend on it."""
-        return max(1, 2 * min(self.batch_size or LARGEST_BATCH, self.n_samples) // 3)
+    def chunk_of(self, layers: Mapping[str, Layer]) -> int:
+        """Return how many samples to pass at a time.
+
+        Not as many as for the outputs, since these must not depend on it.
+        """
+        one = self.dtype.itemsize * sum(
+            layer.n_inputs + layer.n_outputs for layer in layers.values()
+        )
+        size = min(self.n_samples, self.batch_size or max(1, _CHUNK_BYTES // one))
+        before = min(self.n_samples, self.batch_size or LARGEST_BATCH)
+        return max(1, 2 * size // 3) if size == before else size
 
     def chunk_of_rows(self, parameters: Parameters) -> int:
         """Return the number of samples whose gradients to form at a time."""
-        fitting = max(1, _CHUNK_BYTES // (self.per_sample * _row_bytes(parameters)))
+        fitting = max(1, _CHUNK_BYTES // (self.per_sample * row_bytes(parameters)))
         return min(self.n_samples, self.batch_size or min(fitting, LARGEST_BATCH))
 
     def require(self, layers: Mapping[str, Layer], left: Parameters) -> None:
         """Raise MemoryEstimateError unless the rows, the products and the largest layer fit."""
-        row_bytes = _row_bytes(left)
-        gradients = self.n_rows * row_bytes
+        one_row = row_bytes(left)
+        gradients = self.n_rows * one_row
         if left:
-            gradients += 2 * self.chunk_of_rows(left) * self.per_sample * row_bytes
+            gradients += 2 * self.chunk_of_rows(left) * self.per_sample * one_row
         passing = max((self._bytes(layer) for layer in layers.values()), default=0)
         gram = 3 * self.dtype.itemsize * self.n_rows**2
-        largest = max(row_bytes, passing // self.n_rows)
+        largest = max(one_row, passing // self.n_rows)
         require_memory(
             gram + _CHUNK_BYTES + max(gradients, passing),
             f"a Fisher Gram matrix of {self.n_rows} rows ({self.n_samples} samples, "
@@ -246,18 +255,20 @@ class Room:
         return self.dtype.itemsize * self.n_samples * numbers
 
 
-def _row_bytes(parameters: Parameters) -> int:
-    numbers = sum(parameter.numel() for parameter in parameters.values())
-    return numbers * row_dtype(parameters).itemsize
-
-
 def _device(cotangents: Tensor) -> torch.device:
     """Return where to sum products: mps has no float64."""
     return torch.device("cpu") if cotangents.device.type == "mps" else cotangents.device
 
 
-def _mirrored(gram: Tensor) -> Array:
-    """Return the whole matrix from what is on and below its diagonal."""
-    lower = gram.tril()
-    whole: Array = (lower + lower.tril(-1).T).double().cpu().numpy()
+def _whole(gram: Tensor, share: float) -> Array:
+    """Return a part of the whole matrix, from what is on and below the diagonal of that."""
+    whole: Array = np.empty(gram.shape)
+    entries = torch.from_numpy(whole)
+    for start in range(0, len(gram), _BLOCK_ROWS):
+        here = slice(start, start + _BLOCK_ROWS)
+        left, lower = gram[here, :start].cpu(), gram[here, here].tril().cpu()
+        entries[here, :start] = left
+        entries[:start, here] = left.T
+        entries[here, here] = lower + lower.tril(-1).T
+    whole *= share
     return whole

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
-from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
+from geomprobe.information.fisher import Room
+from geomprobe.information.layerwise import Layer, LayoutError, passes, prepared
 from geomprobe.information.likelihoods import Likelihood
-from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
+from geomprobe.information.setting import Setting, setting_of
 from geomprobe.jacobians import (
+    Parameters,
     jacobian_products,
     not_finite,
     require_independence,
+    row_dtype,
     row_epsilon,
 )
 from geomprobe.storage import Array
@@ -60,7 +63,7 @@ def fisher_trace(
         batch_size=batch_size,
         memory_share=memory_share,
     )
-    return mean_over_inputs(sample_traces(setting, batch_size).cpu().numpy())
+    return mean_over_inputs(sample_traces(setting, batch_size, memory_share).cpu().numpy())
 
 
 def mean_over_inputs(each: Array) -> Estimate:
@@ -74,47 +77,56 @@ def mean_over_inputs(each: Array) -> Estimate:
     )
 
 
-def sample_traces(setting: Setting, batch_size: int | None = None) -> Tensor:
+def sample_traces(
+    setting: Setting, batch_size: int | None = None, memory_share: float = 0.5
+) -> Tensor:
     """Return the trace at each input: float64 of shape (N,)."""
-    size = max(1, 2 * min(batch_size or LARGEST_BATCH, len(setting.data)) // 3)
+    dtype = row_dtype(setting.parameters)
+    n_samples, per_sample = setting.cotangents.shape[:2]
+    room = Room(n_samples, per_sample, dtype, batch_size, memory_share)
     with quiet(setting.model):
-        each = torch.cat(list(_traces(setting, size))).double()
+        layers = setting.layers()
+        try:
+            each = _of_layers(setting, layers, room)
+        except LayoutError:
+            layers = {}
+            each = _of_layers(setting, layers, room)
+        each += _of_gradients(setting, setting.left(layers), room)
     finite = torch.isfinite(each)
     if not bool(finite.all()):
         raise ValueError(not_finite("gradients", finite))
     return each
 
 
-def _traces(setting: Setting, size: int) -> Iterator[Tensor]:
-    """Yield the traces of some samples at a time."""
-    layers = setting.layers()
+def _of_layers(setting: Setting, layers: Mapping[str, Layer], room: Room) -> Tensor:
+    """Return what layers add to the trace at each input."""
+    traces = torch.zeros(len(setting.data), dtype=torch.float64)
+    if not layers:
+        return traces
+    for one in passes(setting.model, layers, setting.data, room.chunk_of(layers)):
+        require_independence(
+            one.outputs, setting.outputs[one.here], row_epsilon(setting.parameters)
+        )
+        ready = {name: prepared(layer, one.inputs[name]) for name, layer in layers.items()}
+        for vectors in setting.cotangents[one.here].unbind(dim=1):
+            grads = one.gradients(vectors)
+            for name, parts in ready.items():
+                for factor, _ in parts([rows[:, None] for rows in grads[name]]):
+                    traces[one.here] += factor.squares()[:, 0].cpu()
+    return traces
+
+
+def _of_gradients(setting: Setting, parameters: Parameters, room: Room) -> Tensor:
+    """Return what other parameters add to the trace at each input."""
+    traces = torch.zeros(len(setting.data), dtype=torch.float64)
+    if not parameters:
+        return traces
+    size = room.chunk_of_rows(parameters)
     for start in range(0, len(setting.data), size):
         here = slice(start, start + size)
         data, cotangents = setting.data.take(here), setting.cotangents[here]
-        squares = torch.zeros(cotangents.shape[:2], device=cotangents.device)
-        try:
-            if layers:
-                squares = squares + _of_layers(setting, layers, here)
-        except LayoutError:
-            layers = {}
-        left = setting.left(layers)
-        if left:
-            rows, _ = jacobian_products(
-                setting.model, left, data, setting.outputs[here], cotangents, len(data)
-            )
-            squares = squares + rows.square().sum(dim=1).view(squares.shape)
-        yield squares.sum(dim=1)
-
-
-def _of_layers(setting: Setting, layers: Mapping[str, Layer], here: slice) -> Tensor:
-    cotangents = setting.cotangents[here]
-    recorded, alone = record(
-        setting.model, layers, setting.data.take(here), cotangents, len(cotangents)
-    )
-    require_independence(alone, setting.outputs[here], row_epsilon(setting.parameters))
-    squares = [
-        factor.squares()
-        for name, layer in layers.items()
-        for factor, _ in parts_of(layer, recorded.pop(name))
-    ]
-    return torch.stack(squares).sum(dim=0)
+        rows, _ = jacobian_products(
+            setting.model, parameters, data, setting.outputs[here], cotangents, size
+        )
+        traces[here] = rows.square().sum(dim=1).view(len(data), -1).sum(dim=1).cpu().double()
+    return traces

@@ -6,7 +6,7 @@ give the gradient that PyTorch gives, and show which rows of the layer belong to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +17,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from geomprobe.evidence import Samples, forward
 from geomprobe.information.factors import Outer
-from geomprobe.information.rules import POSITIONWISE, RULES, Part
+from geomprobe.information.rules import POSITIONWISE, RULES, Part, Parts
 
 _PROBED = 3
 
@@ -139,10 +139,78 @@ def covered_layers(
     return found
 
 
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass over some samples.
+
+    Parameters
+    ----------
+    here : slice
+        Which samples.
+    outputs : Tensor of shape (n, ...)
+    inputs : dict of str to list of Tensor
+        Of each layer, what went into its calls, sorted by sample: each of shape (n, ...).
+    gradients : callable
+        From vectors at the outputs, (n, ...), to the gradients at the outputs of the calls, sorted
+        by sample.
+    """
+
+    here: slice
+    outputs: Tensor
+    inputs: Mapping[str, list[Tensor]]
+    gradients: Callable[[Tensor], dict[str, list[Tensor]]]
+
+
+def passes(
+    model: nn.Module, layers: Mapping[str, Layer], data: Samples, chunk: int
+) -> Iterator[Pass]:
+    """Run all samples, so many at a time.
+
+    Raises
+    ------
+    LayoutError
+        A layer was called otherwise than on the samples that were probed.
+    """
+    candidates = {name: (layer.module, layer.names) for name, layer in layers.items()}
+    for start in range(0, len(data), chunk):
+        here = slice(start, min(len(data), start + chunk))
+        with torch.enable_grad(), _recorded(candidates) as calls:
+            outputs = forward(model, data.take(here).inputs)
+        yield _pass(here, outputs, layers, calls)
+
+
+def _pass(
+    here: slice, outputs: Tensor, layers: Mapping[str, Layer], calls: Mapping[str, list[Call]]
+) -> Pass:
+    n = here.stop - here.start
+    for name, layer in layers.items():
+        if len(calls[name]) != len(layer.layouts):
+            raise LayoutError(f"{name} was called {len(calls[name])} times")
+    edges = [call.edge for name in layers for call in calls[name]]
+
+    def gradients(vectors: Tensor) -> dict[str, list[Tensor]]:
+        found = _gradients(outputs, edges, vectors, calls)
+        return {
+            name: [
+                _sorted(grad, at, n).to(torch.promote_types(grad.dtype, torch.float32))
+                for grad, at in zip(found[name], layer.layouts, strict=True)
+            ]
+            for name, layer in layers.items()
+        }
+
+    inputs = {
+        name: [
+            _sorted(call.inputs, at, n) for call, at in zip(calls[name], layer.layouts, strict=True)
+        ]
+        for name, layer in layers.items()
+    }
+    return Pass(here, outputs.detach(), inputs, gradients)
+
+
 def record(
     model: nn.Module, layers: Mapping[str, Layer], data: Samples, cotangents: Tensor, chunk: int
 ) -> tuple[dict[str, Recorded], Tensor]:
-    """Run all samples, so many at a time, and return what went through the layers, and the outputs.
+    """Keep what goes through the layers when all vectors are pulled back, and the outputs.
 
     Raises
     ------
@@ -152,41 +220,46 @@ def record(
     found = {name: Recorded() for name in layers}
     values = []
     n, k = cotangents.shape[:2]
-    candidates = {name: (layer.module, layer.names) for name, layer in layers.items()}
-    for start in range(0, n, chunk):
-        here = slice(start, min(n, start + chunk))
-        size = here.stop - start
-        with torch.enable_grad(), _recorded(candidates) as calls:
-            outputs = forward(model, data.take(here).inputs)
-        values.append(outputs.detach())
-        for name, layer in layers.items():
-            if len(calls[name]) != len(layer.layouts):
-                raise LayoutError(f"{name} was called {len(calls[name])} times")
-            if start == 0:
-                _allocate(found[name], calls[name], layer, n, k, size)
-            for kept, call, at in zip(found[name].inputs, calls[name], layer.layouts, strict=True):
-                kept[here] = _sorted(call.inputs, at, size)
-        edges = [call.edge for name in layers for call in calls[name]]
+
+    def keep(kept: list[Tensor], rows: list[Tensor], shape: tuple[int, ...], at: Any) -> None:
+        if not kept:
+            kept += [row.new_empty(*shape, *row.shape[1:]) for row in rows]
+        for whole, row in zip(kept, rows, strict=True):
+            whole[at] = row
+
+    for one in passes(model, layers, data, chunk):
+        values.append(one.outputs)
+        for name, rows in one.inputs.items():
+            keep(found[name].inputs, rows, (n,), one.here)
         for vector in range(k):
-            grads = _gradients(outputs, edges, cotangents[here, vector], calls)
-            for name, layer in layers.items():
-                for kept, grad, at in zip(
-                    found[name].grads, grads[name], layer.layouts, strict=True
-                ):
-                    kept[here, vector] = _sorted(grad, at, size)
+            for name, rows in one.gradients(cotangents[one.here, vector]).items():
+                keep(found[name].grads, rows, (n, k), (one.here, vector))
     return found, torch.cat(values)
 
 
 def parts_of(layer: Layer, recorded: Recorded) -> list[Part]:
     """Return the factors of a layer's parameters, those of several calls joined."""
+    return prepared(layer, recorded.inputs)(recorded.grads)
+
+
+def prepared(layer: Layer, inputs: list[Tensor]) -> Callable[[list[Tensor]], list[Part]]:
+    """Return what makes the factors of a layer's parameters from the gradients at its calls."""
     rule = RULES[type(layer.module)]
-    by_call = [
-        _parts(rule(layer.module, *_positions(inputs, grads, at)), at.size)
-        for inputs, grads, at in zip(recorded.inputs, recorded.grads, layer.layouts, strict=True)
+    ready = [
+        rule(layer.module, rows if at.size == 1 else rows.flatten(0, 1))
+        for rows, at in zip(inputs, layer.layouts, strict=True)
     ]
-    if len(by_call) == 1:
-        return by_call[0]
-    return [_joined(parts) for parts in zip(*by_call, strict=True)]
+
+    def parts(grads: list[Tensor]) -> list[Part]:
+        by_call = [
+            _folded(make, rows, at.size)
+            for make, rows, at in zip(ready, grads, layer.layouts, strict=True)
+        ]
+        if len(by_call) == 1:
+            return by_call[0]
+        return [_joined(parts) for parts in zip(*by_call, strict=True)]
+
+    return parts
 
 
 def _candidates(
@@ -284,15 +357,12 @@ def _sorted(rows: Tensor, at: Layout, n: int) -> Tensor:
     return rows if at.size == 1 else torch.unflatten(rows, 0, (n, at.size))
 
 
-def _positions(inputs: Tensor, grads: Tensor, at: Layout) -> tuple[Tensor, Tensor]:
-    """Return (N, ...) and (N, K, ...) as a rule takes them, each row a sample of its own."""
-    if at.size == 1:
-        return inputs, grads
-    return inputs.flatten(0, 1), grads.transpose(1, 2).flatten(0, 1)
-
-
-def _parts(parts: list[Part], size: int) -> list[Part]:
-    return parts if size == 1 else [(factor.folded(size), unpack) for factor, unpack in parts]
+def _folded(make: Parts, grads: Tensor, size: int) -> list[Part]:
+    """Return the parts of a call whose samples take so many rows each, (N, K, ...)."""
+    if size == 1:
+        return make(grads)
+    rows = grads.transpose(1, 2).flatten(0, 1)
+    return [(factor.folded(size), unpack) for factor, unpack in make(rows)]
 
 
 def _joined(parts: tuple[Part, ...]) -> Part:
@@ -301,8 +371,9 @@ def _joined(parts: tuple[Part, ...]) -> Part:
     unpack = parts[0][1]
     if all(isinstance(factor, Outer) for factor in factors):
         outer: Any = factors
-        inputs = torch.cat([one.inputs for one in outer], dim=2)
-        return Outer(inputs, torch.cat([one.grads for one in outer], dim=3)), unpack
+        values = torch.cat([one.values for one in outer], dim=2)
+        grads = torch.cat([one.grads for one in outer], dim=3)
+        return Outer(values, grads, outer[0].biased), unpack
     raise LayoutError
 
 
@@ -325,17 +396,3 @@ def _agrees(
         if not error <= 100 * torch.finfo(expected.dtype).eps ** 0.75 * scale:
             return False
     return True
-
-
-def _allocate(kept: Recorded, calls: list[Call], layer: Layer, n: int, k: int, size: int) -> None:
-    for call, at in zip(calls, layer.layouts, strict=True):
-        rows = _sorted(call.inputs, at, size)
-        kept.inputs.append(rows.new_empty(n, *rows.shape[1:]))
-        shape = _sorted(call.inputs.new_empty(call.shape, device="meta"), at, size).shape
-        dtype = torch.promote_types(layer_dtype(layer.module), torch.float32)
-        kept.grads.append(torch.empty(n, k, *shape[1:], dtype=dtype, device=rows.device))
-
-
-def layer_dtype(module: nn.Module) -> torch.dtype:
-    """Return the precision of a layer's parameters."""
-    return next(module.parameters(recurse=False)).dtype

@@ -13,88 +13,98 @@ from geomprobe.information.factors import Factor, Lookup, Outer, Rows
 
 #: A factor, and what turns its total into the gradient of each of its parameters.
 Part = tuple[Factor, Callable[[Tensor], dict[str, Tensor]]]
-#: ``rule(module, input, grads)`` for an input of N samples and gradients (N, K, ...) at the output
-#: gives the parts of the module's own parameters that require a gradient.
-Rule = Callable[[Any, Tensor, Tensor], list[Part]]
+#: From gradients (N, K, ...) at the output of a module to the parts of its own parameters that
+#: require a gradient.
+Parts = Callable[[Tensor], list[Part]]
+#: ``rule(module, input)`` for an input of N samples: what depends on the input alone is done once.
+Rule = Callable[[Any, Tensor], Parts]
 
 
-def linear(module: nn.Linear, x: Tensor, grads: Tensor) -> list[Part]:
+def linear(module: nn.Linear, x: Tensor) -> Parts:
     """Positions between the sample and the features add up."""
-    n, k = grads.shape[:2]
-    inputs = x.reshape(n, 1, -1, module.in_features)
-    return _affine(module, inputs, grads.reshape(n, k, 1, -1, module.out_features))
+    inputs = x.reshape(len(x), 1, -1, module.in_features)
+
+    def arranged(grads: Tensor) -> Tensor:
+        return grads.reshape(*grads.shape[:2], 1, -1, module.out_features)
+
+    return _affine(module, inputs, arranged)
 
 
-def convolution(module: Any, x: Tensor, grads: Tensor) -> list[Part]:
+def convolution(module: Any, x: Tensor) -> Parts:
     """Take every patch of the input for a position of a linear map."""
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padded = F.pad(x, module._reversed_padding_repeated_twice, mode=mode)
     patches = _patches(padded, module.kernel_size, module.stride, module.dilation)
-    return _affine(module, _grouped(patches, module.groups), _channels_last(grads, module.groups))
+    inputs = _grouped(patches, module.groups)
+    return _affine(module, inputs, lambda grads: _channels_last(grads, module.groups))
 
 
-def transposed_convolution(module: Any, x: Tensor, grads: Tensor) -> list[Part]:
+def transposed_convolution(module: Any, x: Tensor) -> Parts:
     """Take every entry of the input for a position of a linear map to patches of the output."""
-    n, k = grads.shape[:2]
-    parts: list[Part] = []
-    if _trained(module, "bias"):
-        sums = grads.flatten(3).sum(dim=3)
-        parts.append((Rows(sums), lambda total: {"bias": total}))
-    if _trained(module, "weight"):
-        around = [side for size in reversed(module.padding) for side in (size, size)]
-        padded = F.pad(grads.flatten(0, 1), around)
-        patches = _patches(padded, module.kernel_size, module.stride, module.dilation)
-        for axis, size in enumerate(x.shape[2:], start=2):
-            patches = patches.narrow(axis, 0, size)
-        outputs = torch.unflatten(_grouped(patches, module.groups), 0, (n, k))
-        inputs = _channels_last(x[:, None], module.groups)[:, 0]
+    inputs = _channels_last(x[:, None], module.groups)[:, 0]
+    around = [side for size in reversed(module.padding) for side in (size, size)]
 
-        def unpacked(total: Tensor) -> dict[str, Tensor]:
-            return {"weight": total.transpose(1, 2).reshape(module.weight.shape)}
+    def unpacked(total: Tensor) -> dict[str, Tensor]:
+        return {"weight": total.transpose(1, 2).reshape(module.weight.shape)}
 
-        parts.append((Outer(inputs, outputs), unpacked))
+    def parts(grads: Tensor) -> list[Part]:
+        found: list[Part] = []
+        if _trained(module, "bias"):
+            sums = grads.flatten(3).sum(dim=3)
+            found.append((Rows(sums), lambda total: {"bias": total}))
+        if _trained(module, "weight"):
+            padded = F.pad(grads.flatten(0, 1), around)
+            patches = _patches(padded, module.kernel_size, module.stride, module.dilation)
+            for axis, size in enumerate(x.shape[2:], start=2):
+                patches = patches.narrow(axis, 0, size)
+            outputs = torch.unflatten(_grouped(patches, module.groups), 0, grads.shape[:2])
+            found.append((Outer(inputs, outputs), unpacked))
+        return found
+
     return parts
 
 
-def embedding(module: nn.Embedding, x: Tensor, grads: Tensor) -> list[Part]:
+def embedding(module: nn.Embedding, x: Tensor) -> Parts:
     """Each position adds to the row that it looks up, but for the padding."""
-    n, k = grads.shape[:2]
-    places, grads = x.reshape(n, -1), grads.reshape(n, k, -1, module.embedding_dim)
-    if module.padding_idx is not None:
-        grads = grads * (places != module.padding_idx)[:, None, :, None]
-    return [(Lookup(places, grads, module.num_embeddings), lambda total: {"weight": total})]
+    places = x.reshape(len(x), -1)
+
+    def parts(grads: Tensor) -> list[Part]:
+        grads = grads.reshape(*grads.shape[:2], -1, module.embedding_dim)
+        if module.padding_idx is not None:
+            grads = grads * (places != module.padding_idx)[:, None, :, None]
+        return [(Lookup(places, grads, module.num_embeddings), lambda total: {"weight": total})]
+
+    return parts
 
 
-def layer_norm(module: nn.LayerNorm, x: Tensor, grads: Tensor) -> list[Part]:
+def layer_norm(module: nn.LayerNorm, x: Tensor) -> Parts:
     """One weight a feature."""
     normal = F.layer_norm(x, module.normalized_shape, eps=module.eps)
-    return _elementwise(module, normal, grads, len(module.normalized_shape))
+    return _elementwise(module, normal, len(module.normalized_shape))
 
 
-def rms_norm(module: Any, x: Tensor, grads: Tensor) -> list[Part]:
+def rms_norm(module: Any, x: Tensor) -> Parts:
     """One weight a feature."""
     normal = F.rms_norm(x, module.normalized_shape, eps=module.eps)
-    return _elementwise(module, normal, grads, len(module.normalized_shape))
+    return _elementwise(module, normal, len(module.normalized_shape))
 
 
-def group_norm(module: nn.GroupNorm, x: Tensor, grads: Tensor) -> list[Part]:
+def group_norm(module: nn.GroupNorm, x: Tensor) -> Parts:
     """One weight a channel."""
-    normal = F.group_norm(x, module.num_groups, eps=module.eps)
-    return _elementwise(module, normal.movedim(1, -1), grads.movedim(2, -1), 1)
+    return _by_channel(module, F.group_norm(x, module.num_groups, eps=module.eps))
 
 
-def batch_norm(module: Any, x: Tensor, grads: Tensor) -> list[Part]:
+def batch_norm(module: Any, x: Tensor) -> Parts:
     """One weight a channel, with running statistics."""
     normal = F.batch_norm(x, module.running_mean, module.running_var, eps=module.eps)
-    return _elementwise(module, normal.movedim(1, -1), grads.movedim(2, -1), 1)
+    return _by_channel(module, normal)
 
 
-def instance_norm(module: Any, x: Tensor, grads: Tensor) -> list[Part]:
+def instance_norm(module: Any, x: Tensor) -> Parts:
     """One weight a channel; running statistics only if it keeps them."""
     statistics = module.running_mean, module.running_var
     own = statistics[0] is None
-    normal = F.instance_norm(x, *statistics, use_input_stats=own, eps=module.eps)
-    return _elementwise(module, normal.movedim(1, -1), grads.movedim(2, -1), 1)
+    return _by_channel(module, F.instance_norm(x, *statistics, use_input_stats=own, eps=module.eps))
 
 
 #: By exact type, since a subclass may compute anything.
@@ -122,13 +132,10 @@ def _trained(module: nn.Module, name: str) -> bool:
     return parameter is not None and parameter.requires_grad
 
 
-def _affine(module: Any, inputs: Tensor, grads: Tensor) -> list[Part]:
+def _affine(module: Any, inputs: Tensor, arranged: Callable[[Tensor], Tensor]) -> Parts:
     """Return the part of a weight and a bias, which is the weight of an input that is always 1."""
     weighted, biased = _trained(module, "weight"), _trained(module, "bias")
-    if not weighted and not biased:
-        return []
-    ones = inputs.new_ones(*inputs.shape[:3], int(biased))
-    joined = torch.cat([inputs, ones], dim=3) if weighted else ones
+    values = inputs if weighted else inputs[..., :0]
 
     def unpacked(total: Tensor) -> dict[str, Tensor]:
         found = {}
@@ -139,24 +146,32 @@ def _affine(module: Any, inputs: Tensor, grads: Tensor) -> list[Part]:
             found["bias"] = total[..., -1].flatten()
         return found
 
-    return [(Outer(joined, grads), unpacked)]
+    return lambda grads: [(Outer(values, arranged(grads), biased), unpacked)]
 
 
-def _elementwise(module: Any, normal: Tensor, grads: Tensor, n_axes: int) -> list[Part]:
+def _by_channel(module: Any, normal: Tensor) -> Parts:
+    """Return the parts of a weight and a bias a channel."""
+    parts = _elementwise(module, normal.movedim(1, -1), 1)
+    return lambda grads: parts(grads.movedim(2, -1))
+
+
+def _elementwise(module: Any, normal: Tensor, n_axes: int) -> Parts:
     """Return the parts of a weight and a bias an entry of the last axes."""
-    n, k = grads.shape[:2]
     size = normal.shape[normal.ndim - n_axes :].numel()
-    gradients = {"weight": grads * normal[:, None], "bias": grads}
-    parts: list[Part] = []
-    for name, gradient in gradients.items():
-        if _trained(module, name):
-            shape = getattr(module, name).shape
-            rows = gradient.reshape(n, k, -1, size).sum(dim=2)
+    normal = normal.reshape(len(normal), 1, -1, size)
 
-            def unpacked(total: Tensor, name: str = name, shape: Any = shape) -> dict[str, Tensor]:
-                return {name: total.reshape(shape)}
+    def unpacked(name: str) -> Callable[[Tensor], dict[str, Tensor]]:
+        return lambda total: {name: total.reshape(getattr(module, name).shape)}
 
-            parts.append((Rows(rows), unpacked))
+    def parts(grads: Tensor) -> list[Part]:
+        grads = grads.reshape(*grads.shape[:2], -1, size)
+        found: list[Part] = []
+        if _trained(module, "weight"):
+            found.append((Rows((grads * normal).sum(dim=2)), unpacked("weight")))
+        if _trained(module, "bias"):
+            found.append((Rows(grads.sum(dim=2)), unpacked("bias")))
+        return found
+
     return parts
 
 
@@ -171,9 +186,9 @@ def _patches(x: Tensor, kernel: Any, stride: Any, dilation: Any) -> Tensor:
 def _grouped(patches: Tensor, groups: int) -> Tensor:
     """Return patches (N, C, *patches, *kernel) as (N, G, T, C / G * kernel)."""
     axes = (patches.ndim - 2) // 2
-    n, channels = patches.shape[:2]
-    flat = patches.reshape(n, groups, channels // groups, patches.shape[2 : 2 + axes].numel(), -1)
-    return flat.movedim(3, 2).flatten(3)
+    by_entry = patches.permute(0, 1, *range(2 + axes, 2 + 2 * axes), *range(2, 2 + axes))
+    split = torch.unflatten(by_entry, 1, (groups, -1))
+    return split.reshape(*split.shape[:2], split.shape[2 : 3 + axes].numel(), -1).transpose(2, 3)
 
 
 def _channels_last(grads: Tensor, groups: int) -> Tensor:

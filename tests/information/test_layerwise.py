@@ -188,23 +188,27 @@ def test_a_transformer_but_for_its_table_of_positions():
     same(Positions(), torch.randint(11, (6, 5)), "layer by layer; vmap: places.weight")
 
 
-@pytest.mark.parametrize("shape", [(30, 2, 3), (3, 40, 50), (12, 12, 12)])
-def test_every_route_of_positions_gives_the_same(shape, monkeypatch):
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("shape", [(30, 2, 3), (3, 40, 50), (12, 12, 12), (1, 5, 4), (4, 0, 3)])
+def test_every_route_of_positions_gives_the_same(shape, biased, monkeypatch):
     from geomprobe.information import factors
 
     t, i, o = shape
-    inputs, grads = torch.randn(4, 1, t, i).double(), torch.randn(4, 3, 1, t, o).double()
-    outer = factors.Outer(inputs, grads)
+    values, grads = torch.randn(4, 1, t, i).double(), torch.randn(4, 3, 1, t, o).double()
+    outer = factors.Outer(values, grads, biased)
+    inputs = torch.cat([values, torch.ones(4, 1, t, int(biased))], dim=3)
     rows = torch.einsum("nti,nkto->nkio", inputs[:, 0], grads[:, :, 0]).flatten(2)
     expected = (rows.flatten(0, 1) @ rows.flatten(0, 1).T).tril()
-    for penalty in (0.0, 1e9):
-        monkeypatch.setattr(factors, "_INNER_PENALTY", penalty)
-        for entries in (1, 2**23):
-            monkeypatch.setattr(factors, "_CHUNK_ENTRIES", entries)
+    for penalty in (-1e9, 1e9):  # inner products, gradients
+        monkeypatch.setattr(factors, "_NARROW_PENALTY", penalty)
+        for size in (1, 2**23):
+            monkeypatch.setattr(factors, "_BUFFER_BYTES", size)
+            monkeypatch.setattr(factors, "_MIXED_BYTES", size)
             gram = torch.zeros(12, 12).double()
             outer.add_to(gram)
             np.testing.assert_allclose(gram.tril(), expected, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(outer.squares(), rows.square().sum(2), rtol=1e-11)
+    np.testing.assert_array_equal(outer.inputs, inputs)
 
 
 def test_many_blocks_give_the_same(monkeypatch):
