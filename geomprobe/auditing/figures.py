@@ -135,7 +135,7 @@ def fisher_spectrum(finding: Finding) -> Figure | None:
     Eigenvalues below ``size * eps`` of the largest, the rounding noise of a symmetric eigenvalue
     solver (as in ``numpy.linalg.matrix_rank``), are not drawn.
     """
-    named = (("spectrum", "Fisher", False), ("empirical_spectrum", "empirical Fisher", True))
+    named = (("spectrum", "true Fisher", False), ("empirical_spectrum", "empirical Fisher", True))
     found = [(label, dashed, floats(finding, name, 1)) for name, label, dashed in named]
     spectra = [(label, dashed, s) for label, dashed, s in found if s is not None]
     if not spectra:

@@ -54,8 +54,8 @@ def audit(
     layers, exclude, points, pool, mask, layout
         What to observe; see :class:`~geomprobe.Probe`.
     analyzers : names or instances, optional
-        Default: every registered analyzer but those that must be asked for, ``layer_topology``,
-        ``trajectory_topology`` and ``neural_persistence``.
+        Default: every registered analyzer but those that must be asked for, whose ``by_default``
+        is false.
     samples : int
         Inputs kept for analyzers that run the model themselves.
     n_train : int, optional

@@ -125,14 +125,14 @@ def test_eigenvalues_that_are_rounding_noise_are_not_drawn():
     assert len(re.findall(r"[ML]", path)) == 3
     (caption,) = captions(spectrum=spectrum)
     assert caption == (
-        "Fisher: 3 of 6 eigenvalues, from 4 down to 1; the others are zero to the precision of the "
-        "eigenvalue solver."
+        "True Fisher: 3 of 6 eigenvalues, from 4 down to 1; the others are zero to the precision of "
+        "the eigenvalue solver."
     )
 
 
 def test_a_spectrum_that_is_drawn_whole_is_not_counted_twice():
     (caption,) = captions(spectrum=[4.0, 2.0, 1.0])
-    assert caption == "Fisher: 3 eigenvalues, from 4 down to 1."
+    assert caption == "True Fisher: 3 eigenvalues, from 4 down to 1."
 
 
 def test_both_spectra_share_one_chart():
