@@ -3,7 +3,7 @@
 from geomprobe.information.analyzers import EffectiveDimension, FisherInformation
 from geomprobe.information.convergence import DimensionByInputs, dimension_by_inputs
 from geomprobe.information.curvature import Curvature, curvature
-from geomprobe.information.distributed import distributed_fisher_gram
+from geomprobe.information.distributed_gram import distributed_fisher_gram
 from geomprobe.information.effective_dimension import (
     effective_dimension,
     global_effective_dimension,

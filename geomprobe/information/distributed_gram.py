@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks import quiet
-from geomprobe.information.cross_products import add_cross_products
+from geomprobe.information.distributed_rows import DistributedRows
 from geomprobe.information.factors import Factor, Rows
 from geomprobe.information.fisher import Room, fisher_gram
-from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
+from geomprobe.information.gram_blocks import GramBlocks
 from geomprobe.information.layerwise import (
     Layer,
     Layout,
@@ -31,12 +29,11 @@ from geomprobe.information.likelihoods import Gaussian, Likelihood
 from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
 from geomprobe.jacobians import (
     jacobian_products,
-    not_finite,
     require_independence,
     row_epsilon,
 )
 from geomprobe.memory import require_memory
-from geomprobe.processes import backend_device, from_first, place, to_all, together
+from geomprobe.processes import from_first, place, to_all, together
 
 
 def distributed_fisher_gram(
@@ -131,10 +128,11 @@ def distributed_fisher_gram(
     here, most = (
         Room(n, per_sample, dtype, batch_size, memory_share) for n in (counts[rank], max(counts))
     )
+    device = setting.cotangents.device
     with quiet(model):
         layers = _layers(setting, counts)
         together(lambda: _require_memory(counts, here, layers, setting.left(layers)))
-        blocks = _Blocks.of(counts, here, setting.cotangents.device)
+        blocks = GramBlocks.zeros(counts, per_sample, dtype, device)
         try:
             for names in from_first([list(group) for group in most.groups(layers)]):
                 group = {name: layers[name] for name in names}
@@ -142,7 +140,7 @@ def distributed_fisher_gram(
         except LayoutError:
             layers = {}
             together(lambda: _require_memory(counts, here, layers, setting.parameters))
-            blocks = _Blocks.of(counts, here, setting.cotangents.device)
+            blocks = GramBlocks.zeros(counts, per_sample, dtype, device)
         routes = ["layer by layer"] if layers else []
         if left := setting.left(layers):
             route = _add_gradients(blocks, setting, here.chunk_of_rows(left), left)
@@ -228,7 +226,9 @@ def _require_memory(
     )
 
 
-def _add_layers(blocks: _Blocks, setting: Setting, layers: Mapping[str, Layer], chunk: int) -> None:
+def _add_layers(
+    blocks: GramBlocks, setting: Setting, layers: Mapping[str, Layer], chunk: int
+) -> None:
     """Add what some layers make, or raise LayoutError in all processes."""
 
     def recorded() -> dict[str, Recorded] | None:
@@ -255,7 +255,9 @@ def _add_layers(blocks: _Blocks, setting: Setting, layers: Mapping[str, Layer], 
         blocks.add([*one.inputs, *one.grads], factors)
 
 
-def _add_gradients(blocks: _Blocks, setting: Setting, chunk: int, left: dict[str, Tensor]) -> str:
+def _add_gradients(
+    blocks: GramBlocks, setting: Setting, chunk: int, left: dict[str, Tensor]
+) -> str:
     """Add what the other parameters make, and return the route."""
     data, cotangents = setting.data, setting.cotangents
     rows, route = together(
@@ -263,175 +265,3 @@ def _add_gradients(blocks: _Blocks, setting: Setting, chunk: int, left: dict[str
     )
     blocks.add([rows.view(*cotangents.shape[:2], -1)], lambda tensors: [Rows(tensors[0])])
     return " and ".join(dict.fromkeys(to_all(route)))
-
-
-@dataclass
-class _Blocks:
-    """What this process makes of the Gram matrix: products of its rows.
-
-    Parameters
-    ----------
-    counts : list of int
-        Samples of each process.
-    per_sample : int
-    own : Tensor
-        With each other, on and below the diagonal.
-    across : dict of int to Tensor
-        With those of other processes; such a block is the sum of what both have.
-    added : int
-        How many times something was added.
-    """
-
-    counts: list[int]
-    per_sample: int
-    own: Tensor
-    across: dict[int, Tensor]
-    added: int = 0
-
-    @classmethod
-    def of(cls, counts: list[int], here: Room, device: torch.device) -> _Blocks:
-        """Return zeros."""
-        rank, processes = place()
-
-        def zeros(samples: int) -> Tensor:
-            shape = here.n_rows, samples * here.per_sample
-            return torch.zeros(shape, dtype=here.dtype, device=device)
-
-        sources = [(rank - distance) % processes for distance in range(1, processes // 2 + 1)]
-        across = {source: zeros(counts[source]) for source in sources}
-        return cls(counts, here.per_sample, zeros(here.n_samples), across)
-
-    def add(self, tensors: list[Tensor], factors: Callable[[list[Tensor]], list[Factor]]) -> None:
-        """Add the products of some parameters.
-
-        Parameters
-        ----------
-        tensors : list of Tensor
-            What another process needs of this one's samples.
-        factors : callable
-            Makes factors of them.
-        """
-        shapes = to_all([list(tensor.shape) for tensor in tensors])
-        mine = factors(tensors)
-        for factor in mine:
-            factor.add_to(self.own)
-        rank, processes = place()
-        for distance in range(1, processes // 2 + 1):
-            to, source = (rank + distance) % processes, (rank - distance) % processes
-            opposite = 2 * distance == processes  # Two that meet twice take turns.
-            sends = not opposite or (self.added + (to < rank)) % 2 == 0
-            meets = not opposite or (self.added + (rank < source)) % 2 == 0
-            theirs = _exchange(
-                tensors, to if sends else None, shapes[source], source if meets else None
-            )
-            for left, right in zip(mine, factors(theirs), strict=True) if meets else ():
-                add_cross_products(self.across[source], left, right)
-        self.added += 1
-
-    def require_finite(self) -> None:
-        """Raise ValueError if a gradient of this process is not finite."""
-        finite = torch.isfinite(self.own.diagonal().view(-1, self.per_sample)).all(dim=1)
-        if not bool(finite.all()):
-            raise ValueError(not_finite("gradients", finite))
-
-    def whole(self) -> np.ndarray[Any, Any]:
-        """Return the matrix of all processes. A collective."""
-        ends = np.cumsum(self.counts) * self.per_sample
-        spans = [
-            slice(end - n * self.per_sample, end) for end, n in zip(ends, self.counts, strict=True)
-        ]
-        mine = spans[place()[0]]
-        whole = torch.zeros(ends[-1], ends[-1], dtype=self.own.dtype, device=backend_device())
-        whole[mine, mine] = (self.own.tril() + self.own.tril(-1).T).to(whole)
-        for source, block in self.across.items():
-            whole[mine, spans[source]] = block.to(whole)
-            whole[spans[source], mine] = block.T.to(whole)
-        dist.all_reduce(whole)
-        return whole.double().cpu().numpy()
-
-
-def _exchange(
-    tensors: list[Tensor], to: int | None, shapes: list[list[int]], source: int | None
-) -> list[Tensor]:
-    """Send tensors to one process, and receive those of another, of the given shapes."""
-    device, operations, received = backend_device(), [], []
-    for tag, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
-        if to is not None:
-            sent = tensor.to(device).contiguous()
-            operations.append(dist.P2POp(dist.isend, sent, to, tag=tag))
-        if source is not None:
-            received.append(torch.empty(shape, dtype=tensor.dtype, device=device))
-            operations.append(dist.P2POp(dist.irecv, received[-1], source, tag=tag))
-    for work in dist.batch_isend_irecv(operations) if operations else ():
-        work.wait()
-    return [one.to(tensors[0].device) for one in received]
-
-
-@dataclass(frozen=True, eq=False)
-class DistributedRows(FisherRows):
-    """The rows of all processes, each of which holds those of its samples.
-
-    Every method but :meth:`parameters` is a collective.
-
-    Parameters
-    ----------
-    places : tuple of int64 Tensor
-        Which of all samples the processes hold, in their order; the other fields are of this one.
-    """
-
-    places: tuple[Tensor, ...] = ()
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of rows of all processes, and of parameters."""
-        return self._n_samples * self.cotangents.shape[1], super().shape[1]
-
-    def into_rows(self, direction: Mapping[str, Tensor]) -> Tensor:
-        """See :meth:`FisherRows.into_rows`: of the rows of all, in every process."""
-        n, k = len(self.data), self.cotangents.shape[1]
-        whole = torch.zeros(self._n_samples, k, dtype=torch.float64, device=backend_device())
-
-        def own() -> None:
-            if n:
-                rows = super(DistributedRows, self).into_rows(direction)
-                whole[self.places[place()[0]]] = (rows.view(n, k) * self._share).to(whole)
-
-        together(own)
-        dist.all_reduce(whole)
-        return whole.flatten().to(self.cotangents.device)
-
-    def into_parameters(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """See :meth:`FisherRows.into_parameters`: from coefficients of the rows of all."""
-        if coefficients.shape != self.shape[:1]:
-            raise ValueError(
-                f"coefficients must have shape {self.shape[:1]}, got {tuple(coefficients.shape)}"
-            )
-        own = coefficients.double().view(self._n_samples, -1)[self.places[place()[0]]].flatten()
-        mapped = together(lambda: super(DistributedRows, self).into_parameters(own * self._share))
-        for name, part in mapped.items():
-            summed = part.to(backend_device())
-            dist.all_reduce(summed)
-            mapped[name] = summed.to(part)
-        return mapped
-
-    def subset(self, samples: Tensor) -> DistributedRows:
-        """Return the rows of some of all samples, for the average over these; no collective."""
-        owner, position = torch.empty(2, self._n_samples, dtype=torch.long)
-        for rank, held in enumerate(self.places):
-            owner[held], position[held] = rank, torch.arange(len(held))
-        places = tuple(
-            torch.nonzero(owner[samples] == rank).ravel() for rank in range(len(self.places))
-        )
-        mine = position[samples[places[place()[0]]]]
-        return replace(
-            self, data=self.data.take(mine), cotangents=self.cotangents[mine], places=places
-        )
-
-    @property
-    def _n_samples(self) -> int:
-        return sum(map(len, self.places))
-
-    @property
-    def _share(self) -> float:
-        """What brings averages over own samples to averages over all: of rows, the root."""
-        return float((len(self.data) / self._n_samples) ** 0.5)
