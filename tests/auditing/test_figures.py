@@ -125,8 +125,8 @@ def test_eigenvalues_that_are_rounding_noise_are_not_drawn():
     assert len(re.findall(r"[ML]", path)) == 3
     (caption,) = captions(spectrum=spectrum)
     assert caption == (
-        "True Fisher: 3 of 6 eigenvalues, from 4 down to 1; the others are zero to the precision of "
-        "the eigenvalue solver."
+        "True Fisher: 3 of 6 eigenvalues, from 4 down to 1; the others are zero to the precision "
+        "of the eigenvalue solver."
     )
 
 
