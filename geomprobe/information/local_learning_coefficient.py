@@ -140,6 +140,7 @@ def local_learning_coefficient(
         localization,
         burn_in,
         objective.dimension,
+        float(torch.linalg.vector_norm(objective.start)),
         slope,
         noise,
     )
@@ -187,6 +188,8 @@ class LocalLearningCoefficient(ByValue):
         Steps before the draws.
     n_parameters : int
         Twice the largest coefficient that there can be.
+    norm : float
+        ``|w*|``.
     squared_slope, batch_noise : float
         Squared norm of the gradient of L_n at w*, and mean squared norm of what a batch adds to it.
     """
@@ -199,6 +202,7 @@ class LocalLearningCoefficient(ByValue):
     localization: float
     burn_in: int
     n_parameters: int
+    norm: float
     squared_slope: float
     batch_noise: float
 

@@ -8,7 +8,7 @@ import torch
 
 from geomprobe.findings import Estimate
 from geomprobe.information.eigenpairs import SymmetricOperator
-from geomprobe.information.spectral_density import spectral_density
+from geomprobe.information.spectral_density import SpectralDensity, spectral_density
 
 
 def morse_index(
@@ -16,6 +16,7 @@ def morse_index(
     *,
     tolerance: float | None = None,
     most_exact: int = 1500,
+    density: SpectralDensity | None = None,
     seed: int = 0,
 ) -> Estimate:
     """Count the negative directions at a point: the eigenvalues below minus a tolerance.
@@ -29,6 +30,8 @@ def morse_index(
     most_exact : int
         Up to how many parameters to form the matrix; beyond, the count is read off the
         :func:`spectral_density`.
+    density : SpectralDensity, optional
+        One of this operator that is at hand.
     seed : int
         Seed of its vectors.
 
@@ -62,7 +65,7 @@ def morse_index(
             method="all eigenvalues",
             note=f"{null} of {p} are within the tolerance of {least:.2g} around zero",
         )
-    density = spectral_density(operator, seed=seed)
+    density = density or spectral_density(operator, seed=seed)
     least = max(density.resolution, rounding * max(map(abs, density.extent)))
     least = least if tolerance is None else tolerance
     found = density.count_below(-least)

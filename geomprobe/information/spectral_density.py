@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -214,6 +214,17 @@ class SpectralDensity(ByValue):
         if not z > 0:
             raise ValueError(f"z must be positive, got {z}")
         return self.sum(lambda values: np.maximum(values, 0) / (np.maximum(values, 0) + z))
+
+    def negative_share(self) -> Estimate:
+        """Estimate which part of the summed size of all eigenvalues is negative, from 0 to 1."""
+        sizes, negative = self.sum(np.abs), self.sum(lambda values: np.maximum(-values, 0))
+        if not sizes.value > 0:
+            reason = "all eigenvalues are zero"
+            return Estimate.undefined(reason, n=sizes.n, method=sizes.method)
+        share = negative.value / sizes.value
+        # The residuals sum to zero but for their error, which is that of the share times the sizes.
+        left = self.sum(lambda values: np.maximum(-values, 0) - share * np.abs(values))
+        return replace(negative, value=share, stderr=left.stderr / sizes.value)
 
     def density(self, at: Any, width: float | None = None) -> Array:
         """Return the share of eigenvalues per unit, smoothed by a Gaussian.

@@ -150,15 +150,7 @@ class TangentKernel(ByValue):
         centered alignment. JMLR 13. For tangent kernels: Baratin, A. et al. (2021). Implicit
         regularization via neural feature alignment. AISTATS.
         """
-        values = np.asarray(targets.detach().cpu() if hasattr(targets, "detach") else targets)
-        if values.ndim not in (1, 2) or len(values) != self.n_samples:
-            raise ValueError(
-                f"targets must have shape ({self.n_samples},) or ({self.n_samples}, D), got "
-                f"{values.shape}"
-            )
-        if values.dtype.kind in "iub" and values.ndim == 1:
-            values = np.equal.outer(values, np.unique(values)).astype(np.float64)
-        values = values.reshape(self.n_samples, -1).astype(np.float64)
+        values = self._columns(targets)
         kernel, wanted = self.by_sample, values @ values.T
 
         def aligned(rows: Array) -> float:
@@ -173,6 +165,35 @@ class TangentKernel(ByValue):
             return Estimate.undefined(reason, n=self.n_samples, method=method)
         stderr = float(delete_half_stderr(aligned, self.n_samples, seed=seed))
         return Estimate(value, stderr, self.n_samples, method=method)
+
+    def cumulative_shares(self, targets: Any) -> tuple[Array, Array]:
+        """Return how much of the kernel and of the targets lies in its leading eigenvectors.
+
+        Parameters
+        ----------
+        targets
+            As for :meth:`alignment`.
+
+        Returns
+        -------
+        of_kernel, of_targets : arrays of shape (N,)
+            Parts, up to 1, of the trace of the centred kernel of inputs and of the squared norm of
+            the centred targets, in the span of its 1, 2, ... N leading eigenvectors. NaN for a
+            kernel or targets that are constant.
+
+        Notes
+        -----
+        Gradient descent on the squared error learns leading eigenvectors first: targets that rise
+        before the kernel are learned early.
+        """
+        values = self._columns(targets)
+        eigenvalues, vectors = np.linalg.eigh(_centred(self.by_sample))
+        energies = ((vectors.T @ (values - values.mean(axis=0))) ** 2).sum(axis=1)
+        of_kernel, of_targets = (
+            np.cumsum(part) / part.sum() if part.sum() > 0 else np.full(len(part), np.nan)
+            for part in (eigenvalues[::-1].clip(min=0), energies[::-1])
+        )
+        return of_kernel, of_targets
 
     def drift(self, initial: TangentKernel) -> float:
         """Return the relative change since an initial kernel on the same inputs: 0 if lazy.
@@ -228,6 +249,18 @@ class TangentKernel(ByValue):
         ax.figure.colorbar(image, ax=ax, label="cosine")
         ax.set(title="tangent kernel of inputs", xlabel="input", ylabel="input")
         return ax
+
+    def _columns(self, targets: Any) -> Array:
+        """Return targets as real columns, one a class where they are class numbers."""
+        values = np.asarray(targets.detach().cpu() if hasattr(targets, "detach") else targets)
+        if values.ndim not in (1, 2) or len(values) != self.n_samples:
+            raise ValueError(
+                f"targets must have shape ({self.n_samples},) or ({self.n_samples}, D), got "
+                f"{values.shape}"
+            )
+        if values.dtype.kind in "iub" and values.ndim == 1:
+            values = np.equal.outer(values, np.unique(values))
+        return values.reshape(self.n_samples, -1).astype(np.float64)
 
     def _require_same_shape(self, other: TangentKernel) -> None:
         if self.matrix.shape != other.matrix.shape:

@@ -344,6 +344,17 @@ def test_index_by_quadrature_of_a_larger_saddle():
     assert not found.exact
     assert abs(found.value - 30) < 3 * found.stderr
     assert found.stderr < 5
+    assert morse_index(matrix, most_exact=100, density=spectral_density(matrix)) == found
+
+
+def test_the_negative_share_is_that_of_the_spectrum():
+    values = np.concatenate([-np.linspace(0.1, 1, 30), np.linspace(0.1, 3, 90)])
+    rotation = torch.linalg.qr(torch.randn(120, 120, dtype=torch.float64)).Q
+    matrix = rotation * torch.from_numpy(values) @ rotation.T
+    found = spectral_density(matrix, draws=30, steps=40).negative_share()
+    assert abs(found.value - values[:30].sum() / -np.abs(values).sum()) < 3 * found.stderr
+    assert found.stderr < 0.02
+    assert math.isnan(spectral_density(torch.zeros(30, 30), draws=2).negative_share().value)
 
 
 def test_effective_parameters_by_quadrature_are_those_of_the_spectrum():

@@ -41,12 +41,25 @@ def model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Sa
     rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
     fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(_n_formed(model), 1)))
     fitting /= max(rows_each, 1)
-    count = max(1, min(max_samples or len(data), int(fitting)))
-    if len(data) > count:
-        generator = np.random.default_rng(evidence.seed)
-        rows = np.sort(generator.choice(len(data), count, replace=False))
-        data = data.take(torch.from_numpy(rows))
-    return model, data
+    return model, samples_within(evidence, max(1, min(max_samples or len(data), int(fitting))))
+
+
+def samples_within(evidence: Evidence, count: int | None) -> Samples:
+    """Return the samples, or so many of them that are drawn at random."""
+    assert evidence.data is not None
+    data = evidence.data
+    if count is None or len(data) <= count:
+        return data
+    generator = np.random.default_rng(evidence.seed)
+    rows = np.sort(generator.choice(len(data), count, replace=False))
+    return data.take(torch.from_numpy(rows))
+
+
+def drawn_from(evidence: Evidence, count: int) -> str:
+    """Return the words that say that some of the samples were left out, if they were."""
+    assert evidence.data is not None
+    there = len(evidence.data)
+    return f", drawn at random from {there}" if there > count else ""
 
 
 def _n_formed(model: nn.Module) -> int:
@@ -74,9 +87,7 @@ def shared_gram(
 
 def provenance(gram: FisherGram, evidence: Evidence) -> list[str]:
     """Return the note that says what a Gram matrix rests on."""
-    assert evidence.data is not None
-    there = len(evidence.data)
-    drawn = f", drawn at random from {there}" if there > gram.n_samples else ""
+    drawn = drawn_from(evidence, gram.n_samples)
     return [
         f"{gram.kind} Fisher: N = {gram.n_samples} inputs{drawn}; {gram.n_parameters} trainable "
         f"parameters; {gram.route}; eigenvalues below {gram.noise_floor:.1e} are rounding."

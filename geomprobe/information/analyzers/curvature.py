@@ -1,0 +1,206 @@
+"""The analyzer of curvature: the Hessian's extreme eigenvalues, trace, density and index."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from geomprobe.evidence import Evidence, Loss, Samples
+from geomprobe.findings import Estimate, Finding
+from geomprobe.information.analyzers.shared_gram import (
+    drawn_from,
+    require_at_least,
+    samples_within,
+)
+from geomprobe.information.curvature import Curvature, curvature
+from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
+from geomprobe.information.morse_index import morse_index
+from geomprobe.information.spectral_density import SpectralDensity, spectral_density
+from geomprobe.information.stochastic_trace import stochastic_trace
+from geomprobe.information.takeuchi import tic
+from geomprobe.storage import Array
+
+_NO_LOSS = "there is no loss to bend: pass loss=, the one the model was trained with, as a mean"
+_ACCURACY = 1e-4  # Of eigenvalues, relative to the largest.
+_GROUPS = 16
+_GRID_POINTS = 301
+_TAKEUCHI = ("c_over_f", "c_over_h", "penalty")
+
+
+@dataclass(frozen=True)
+class LossCurvature:
+    """Eigenvalues, trace, spectral density and index of the Hessian of the mean loss.
+
+    Parameters
+    ----------
+    k : int
+        How many of the largest eigenvalues to find.
+    max_samples : int, optional
+        Of more samples, this many are drawn at random; by default all that the evidence holds.
+    z : float, optional
+        Regularisation at which effective parameters are counted, in units of the eigenvalues; by
+        default one over the number of training samples, which is that of a normal prior of variance
+        1 on every parameter.
+    damping : float, optional
+        Of Takeuchi's criterion; by default a hundredth of the largest eigenvalue.
+    draws, steps : int
+        Of the :func:`~geomprobe.information.spectral_density`.
+
+    Notes
+    -----
+    Arrays: ``hessian_largest``, the k largest eigenvalues; ``hessian_grid`` and
+    ``hessian_density``; ``z``, ``effective_parameters_curve`` and ``..._stderr``. About
+    ``draws * steps`` + 200 products with the Hessian, each of two backward passes over the samples.
+    """
+
+    k: int = 10
+    max_samples: int | None = None
+    z: float | None = None
+    damping: float | None = None
+    draws: int = 4
+    steps: int = 50
+
+    name: ClassVar[str] = "curvature"
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
+    by_default: ClassVar[bool] = False
+    readings: ClassVar[Mapping[str, str]] = {
+        "largest_eigenvalue": (
+            "Sharpness: gradient descent with steps above 2 over it is unstable there; rescaling "
+            "layers changes it and leaves the function as it is."
+        ),
+        "smallest_eigenvalue": (
+            "Curvature along the direction that bends down most: below zero away from a minimum; "
+            "one of less than a ten-thousandth of the largest is not told from zero."
+        ),
+        "trace": "The summed curvature; it changes with the scale of the parameters.",
+        "index": (
+            "How many directions bend down by more than the tolerance in its note: zero at a "
+            "minimum."
+        ),
+        "negative_share": (
+            "Which part of the summed size of all curvatures is negative: it fades as training "
+            "ends, and is one half where directions bend either way alike."
+        ),
+        "effective_parameters": (
+            "How many directions bend more than the regularisation z, a count of determined "
+            "parameters that depends on z: compare at equal z."
+        ),
+        "c_over_f": (
+            "Trace of the empirical over that of the true Fisher information: 1 for a well "
+            "specified model at its optimum, below it where the model is surer than its errors are."
+        ),
+        "c_over_h": (
+            "Trace of the empirical Fisher information over that of the Hessian: the coarsest "
+            "stand-in for Takeuchi's penalty per parameter."
+        ),
+        "penalty": (
+            "Takeuchi's penalty, damped: over the number of training samples, the predicted gap of "
+            "test and training loss at a minimum; about the number of parameters of a well "
+            "specified model."
+        ),
+    }
+
+    def __post_init__(self) -> None:
+        require_at_least(self.k, 1, "k")
+        if self.max_samples is not None:
+            require_at_least(self.max_samples, 1, "max_samples")
+        require_at_least(self.draws, 2, "draws")
+        require_at_least(self.steps, 2, "steps")
+        for name in ("z", "damping"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+
+    def __call__(self, evidence: Evidence) -> Iterator[Finding]:
+        """Yield one finding about the model."""
+        if evidence.loss is None:
+            yield Finding(self.name, "model", failed=_NO_LOSS)
+            return
+        assert evidence.model is not None
+        seed, data = evidence.seed, samples_within(evidence, self.max_samples)
+        hessian = curvature(evidence.model, data, loss=evidence.loss)
+        n, p = len(data), hessian.shape[0]
+        largest = top_eigenpairs(hessian, min(self.k, p), tol=_ACCURACY, seed=seed)
+        smallest = top_eigenpairs(hessian, which="smallest", tol=_ACCURACY, seed=seed)
+        density = spectral_density(hessian, draws=self.draws, steps=self.steps, seed=seed)
+        z, origin = self._z(evidence)
+        scalars = {
+            "largest_eigenvalue": _first(hessian, largest, seed),
+            "smallest_eigenvalue": _first(hessian, smallest, seed),
+            "trace": stochastic_trace(hessian, seed=seed),
+            "index": morse_index(hessian, density=density, seed=seed),
+            "negative_share": density.negative_share(),
+            "effective_parameters": replace(
+                density.effective_parameters(z), note=f"at z = {z:.4g}, {origin}"
+            ),
+        }
+        damping = self.damping or max(float(largest.values[0]) / 100, np.finfo(float).tiny)
+        scalars |= _takeuchi(evidence, data, evidence.loss, damping)
+        note = (
+            f"Hessian of the mean loss over N = {n} inputs{drawn_from(evidence, n)}, in {p} "
+            "trainable parameters. Standard errors of eigenvalues are over inputs, those of the "
+            "trace, the index, the shares and the counts over random vectors, at these inputs."
+        )
+        arrays = {"hessian_largest": largest.values, **_density(density), **_counts(density, z)}
+        yield Finding(self.name, "model", scalars, arrays, (note,))
+
+    def _z(self, evidence: Evidence) -> tuple[float, str]:
+        if self.z is not None:
+            return self.z, "as asked for"
+        assert evidence.data is not None
+        if evidence.n_train is not None:
+            return 1 / evidence.n_train, "one over the number of training samples"
+        return 1 / len(evidence.data), "one over the samples kept: give n_train"
+
+
+def _first(hessian: Curvature, found: Eigenpairs, seed: int) -> Estimate:
+    """Return the first eigenvalue with its error over inputs, to first order.
+
+    A group of inputs moves a simple eigenvalue by as much as its own curvature along the
+    eigenvector differs: the infinitesimal jackknife.
+    """
+    objective = hessian.objective
+    n = len(objective.data)
+    groups = np.array_split(np.random.default_rng(seed).permutation(n), min(n, _GROUPS))
+    along = torch.from_numpy(found.vectors[:, 0]).to(hessian.device, hessian.dtype)
+    values = []
+    for group in groups:
+        data = objective.data.take(torch.from_numpy(np.sort(group)))
+        part = Curvature(replace(objective, data=data), hessian.kind)
+        values.append(float(along @ (part @ along)))
+    stderr = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    method = "Lanczos; standard error from the curvature of groups of inputs along the eigenvector"
+    return Estimate(found.values[0], stderr, n, method=method)
+
+
+def _takeuchi(evidence: Evidence, data: Samples, loss: Loss, damping: float) -> dict[str, Estimate]:
+    assert evidence.model is not None
+    try:
+        found = tic(evidence.model, data, loss=loss, damping=damping, seed=evidence.seed)
+    except ValueError as error:
+        return {name: Estimate.undefined(str(error)) for name in _TAKEUCHI}
+    note = found.penalty.note or f"at a damping of {damping:.3g}"
+    penalty = replace(found.penalty, note=note)
+    return {"c_over_f": found.c_over_f, "c_over_h": found.c_over_h, "penalty": penalty}
+
+
+def _density(density: SpectralDensity) -> dict[str, Array]:
+    low, high = density.extent
+    margin = 0.05 * (high - low) or 1.0
+    grid = np.linspace(low - margin, high + margin, _GRID_POINTS)
+    return {"hessian_grid": grid, "hessian_density": density.density(grid)}
+
+
+def _counts(density: SpectralDensity, z: float) -> dict[str, Array]:
+    grid = z * np.logspace(-3, 3, 25)
+    found = [density.effective_parameters(one) for one in grid]
+    return {
+        "z": grid,
+        "effective_parameters_curve": np.array([one.value for one in found]),
+        "effective_parameters_stderr": np.array([one.stderr for one in found]),
+    }
