@@ -84,11 +84,10 @@ def distributed_fisher_gram(
     Samples of two processes meet once, layer by layer: one sends the layer's inputs and output
     gradients of its samples to the other, which multiplies them with its own. No gradient of a
     weight is sent but those of parameters that need per-sample gradients, which the ``route``
-    names. Each pair of processes shares its work by layers or by direction, so that P processes
-    take about 1/P of the time. A process holds the layers of its own samples (about 1 GiB at a
-    time), one layer of another's, and, as every process gets the whole, the M^2 numbers of the
-    Gram matrix, which are summed over processes once. It sends the inputs and gradients of its
-    layers to P/2 others.
+    names. Each of P processes makes about 1/P of the products. It holds the layers of its own
+    samples (about 1 GiB at a time), one layer of another's, and, as every process gets the whole,
+    the M^2 numbers of the Gram matrix, which are summed over processes once. It sends the inputs
+    and gradients of its layers to P/2 others.
 
     The first process with three samples tries the rules of the layers for all.
     """
