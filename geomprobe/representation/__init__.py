@@ -1,6 +1,6 @@
 """The dimension, the collapse and the likeness of representations."""
 
-from geomprobe.representation.analyzers import RepresentationDimension
+from geomprobe.representation.analyzers import RepresentationDimension, RepresentationSimilarity
 from geomprobe.representation.gride import GrideScan, gride
 from geomprobe.representation.local_pca import local_pca
 from geomprobe.representation.nearest_neighbour_likelihood import levina_bickel
@@ -13,6 +13,7 @@ __all__ = [
     "GrideScan",
     "NeuralCollapse",
     "RepresentationDimension",
+    "RepresentationSimilarity",
     "alpha_req",
     "cka",
     "cka_matrix",
