@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 import geomprobe
 from geomprobe.auditing.figures import Figure, figures, layer_profiles
+from geomprobe.auditing.layer_figures import across_layers, dimension_over_scales
+from geomprobe.auditing.model_figures import model_figures
 from geomprobe.auditing.notation import fact_name, in_words, legible, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
 from geomprobe.findings import Estimate, Finding
@@ -125,7 +127,8 @@ def _block(report: AuditReport, place: int, finding: Finding) -> Block:
     )
     title = spaced(finding.analyzer)
     title = title[:1].upper() + title[1:]
-    return Block(anchor(place), title, finding, figures(finding), numbers)
+    drawn = (*figures(finding), *model_figures(finding), *dimension_over_scales(finding))
+    return Block(anchor(place), title, finding, drawn, numbers)
 
 
 def _number(stat: str, estimate: Estimate, reading: str) -> Number:
@@ -145,7 +148,10 @@ def _profiles(report: AuditReport) -> Iterator[tuple[str, tuple[Figure, ...]]]:
         spoken_of = {layer for by_layer in by_stat.values() for layer in by_layer}
         known = [name for name in order if name in spoken_of]
         layers = known or list(dict.fromkeys(n for by_layer in by_stat.values() for n in by_layer))
-        charts = layer_profiles(layers, by_stat) if len(layers) > 1 else ()
+        if len(layers) < 2:
+            continue
+        own = [finding for finding in report.findings if finding.analyzer == analyzer]
+        charts = (*across_layers(layers, own, by_stat), *layer_profiles(layers, by_stat))
         if charts:
             yield spaced(analyzer), charts
 

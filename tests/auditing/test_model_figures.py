@@ -1,0 +1,112 @@
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from geomprobe.auditing.model_figures import model_figures
+from geomprobe.findings import Finding
+
+SVG = "{http://www.w3.org/2000/svg}"
+NAN = np.nan
+
+
+def drawn(**arrays):
+    finding = Finding("third_party", "model", arrays={k: np.asarray(v) for k, v in arrays.items()})
+    return {figure.kind: figure for figure in model_figures(finding)}
+
+
+def curves(figure):
+    """The points of every curve, in pixels."""
+    tree = ElementTree.fromstring(figure.svg)
+    paths = [p.get("d") for p in tree.iter(f"{SVG}path") if p.get("class") == "curve"]
+    return [np.array(re.findall(r"([\d.]+) ([\d.]+)", path), dtype=float) for path in paths]
+
+
+def test_a_normal_density_is_a_parabola_on_its_logarithmic_axis():
+    grid = np.linspace(-3, 3, 61)
+    figure = drawn(hessian_grid=grid, hessian_density=np.exp(-(grid**2) / 2))["density"]
+    ((x, y),) = (curve.T for curve in curves(figure))
+    assert np.ptp(np.diff(y, 2)) < 0.5  # a second difference that is the same, but for rounding
+    assert abs(x[y.argmin()] - (x[0] + x[-1]) / 2) < 0.2
+    assert figure.caption == "Smoothed spectrum, from −3 to 3, on a logarithmic axis."
+
+
+def test_the_largest_eigenvalues_are_marked_and_tails_of_nothing_left_out():
+    grid = np.linspace(-1, 10, 100)
+    density = np.where(grid < 2, 1.0, 1e-9)
+    figure = drawn(hessian_grid=grid, hessian_density=density, hessian_largest=[9.0, 5.0, 4.0])
+    figure = figure["density"]
+    tree = ElementTree.fromstring(figure.svg)
+    (marks,) = (p.get("d") for p in tree.iter(f"{SVG}path") if p.get("class") == "marks")
+    assert marks.count("z") == 3
+    assert "Triangles: the 3 largest eigenvalues." in figure.caption
+    (points,) = curves(figure)
+    assert len(points) == (grid < 2).sum()
+
+
+def test_counts_have_a_band():
+    figure = drawn(
+        z=[1e-3, 1e-2, 1e-1],
+        effective_parameters_curve=[30.0, 20.0, 5.0],
+        effective_parameters_stderr=[1.0, 1.0, NAN],
+    )["counts"]
+    assert len(curves(figure)[0]) == 3
+    assert 'class="band"' in figure.svg
+    assert "30 at z = 0.001000, 5 at z = 0.1000" in figure.caption
+
+
+def test_a_power_law_of_the_kernel_is_a_straight_line():
+    ranks = np.arange(1, 51.0)
+    ((x, y),) = (c.T for c in curves(drawn(kernel_spectrum=ranks**-2)["kernel"]))
+    chord = y[0] + (x - x[0]) / (x[-1] - x[0]) * (y[-1] - y[0])
+    np.testing.assert_allclose(y, chord, atol=0.15)
+
+
+def test_shares_tell_where_half_is_held():
+    figure = drawn(label_share=[0.2, 0.6, 1.0], kernel_share=[0.7, 0.9, 1.0])["shares"]
+    assert figure.caption == (
+        "Half of the targets: in 2 directions. Half of the kernel: in 1 direction."
+    )
+    assert len(curves(figure)) == 2
+    assert drawn(label_share=[0.2, 1.0]) == {}
+
+
+def test_chains_are_drawn_above_the_initial_loss():
+    losses = 2 + np.random.default_rng(0).uniform(size=(6, 30))
+    figure = drawn(chain_losses=losses, chain_steps=[5], initial_loss=[1.5])["chains"]
+    assert len(curves(figure)) == 4
+    assert figure.caption.startswith("The losses of 4 of 6 chains after their burn-in")
+    assert "1.5" in figure.caption
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"hessian_grid": [1.0, 2.0]},
+        {"hessian_grid": [1.0, 2.0], "hessian_density": [1.0]},
+        {"z": [1.0], "effective_parameters_curve": [[1.0]]},
+        {"kernel_spectrum": np.empty(0)},
+        {"kernel_spectrum": [0.0]},
+        {"chain_losses": np.ones((2, 3))},
+        {"chain_losses": np.empty((2, 0)), "initial_loss": [1.0]},
+    ],
+)
+def test_arrays_that_do_not_fit_give_no_figure(arrays):
+    assert drawn(**arrays) == {}
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"hessian_grid": [0.0, 1.0], "hessian_density": [0.0, 0.0]},
+        {"hessian_grid": [0.0, 1.0], "hessian_density": [NAN, NAN], "hessian_largest": [NAN]},
+        {"z": [1.0], "effective_parameters_curve": [0.0]},
+        {"label_share": [NAN], "kernel_share": [NAN]},
+        {"chain_losses": [[NAN, NAN]], "initial_loss": [1.0]},
+    ],
+)
+def test_degenerate_arrays_are_drawn(arrays):
+    (figure,) = drawn(**arrays).values()
+    ElementTree.fromstring(figure.svg)
