@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
 from typing import ClassVar
 
 import numpy as np
@@ -55,7 +54,7 @@ class RepresentationSimilarity:
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding for each cloud; one that cannot be compared fails alone."""
-        usable: dict[str, PointCloud] = {}
+        usable: dict[str, tuple[Array, Array]] = {}
         for layer, cloud in evidence.clouds.items():
             try:
                 usable[layer] = _one_point_a_sample(cloud)
@@ -65,7 +64,9 @@ class RepresentationSimilarity:
             reason = f"there are {len(usable)} layers to compare, and it takes two"
             yield Finding(self.name, "model", failed=reason)
             return
-        ids = reduce(np.intersect1d, [cloud.sample_ids for cloud in usable.values()])
+        ids = next(iter(usable.values()))[0]
+        for own, _ in usable.values():
+            ids = np.intersect1d(ids, own)
         if len(ids) < _LEAST:
             reason = f"the layers have {len(ids)} samples in common, and {_LEAST} are needed"
             yield Finding(self.name, "model", failed=reason)
@@ -74,7 +75,8 @@ class RepresentationSimilarity:
         if len(ids) > self.max_points:
             note = f"On {self.max_points} of the {len(ids)} samples that all layers saw."
             ids = np.random.default_rng(evidence.seed).choice(ids, self.max_points, replace=False)
-        aligned = [_rows_of(cloud, np.sort(ids)) for cloud in usable.values()]
+        ids = np.sort(ids)
+        aligned = [points[np.searchsorted(own, ids)] for own, points in usable.values()]
         yield from self._compared(list(usable), aligned, evidence.seed, note)
 
     def _compared(
@@ -107,18 +109,13 @@ class RepresentationSimilarity:
             yield Finding(self.name, layer, scalars, arrays, (note,))
 
 
-def _one_point_a_sample(cloud: PointCloud) -> PointCloud:
+def _one_point_a_sample(cloud: PointCloud) -> tuple[Array, Array]:
+    """Return the ids of the samples in ascending order, and their points in float64."""
     finite, _ = cloud.finite()
     if finite.sample_ids is None:
         raise ValueError("the points have no sample ids, which tell the same sample in two layers")
-    if len(np.unique(finite.sample_ids)) < len(finite):
+    ids, first = np.unique(finite.sample_ids, return_index=True)
+    if len(ids) < len(finite):
         raise ValueError("there are several points a sample; pool them, so that each has one")
-    as_points(finite.points)
-    return finite
-
-
-def _rows_of(cloud: PointCloud, ids: Array) -> Array:
-    order = np.argsort(cloud.sample_ids)
-    found = order[np.searchsorted(cloud.sample_ids, ids, sorter=order)]
-    points: Array = cloud.points[found].astype(np.float64)
-    return points
+    points: Array = as_points(finite.points)[first]
+    return ids, points
