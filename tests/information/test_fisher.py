@@ -180,14 +180,14 @@ def test_drawn_labels_estimate_the_true_fisher_without_bias():
     model, samples = mlp(), vectors()
     true = fisher_gram(model, samples, likelihood=Softmax())
     traces = [
-        fisher_gram(model, samples, kind="mc", likelihood=Softmax(), seed=seed).trace()
-        for seed in range(200)
+        fisher_gram(model, samples, kind="mc", likelihood=Softmax(), draws=4, seed=seed).trace()
+        for seed in range(50)
     ]
-    error = np.std(traces) / np.sqrt(200)
+    error = np.std(traces) / np.sqrt(50)
     assert abs(np.mean(traces) - true.trace()) < 4 * error
     many = fisher_gram(model, samples, kind="mc", draws=400, loss=F.cross_entropy)
     assert many.rows_per_sample == 400
-    assert many.trace() == pytest.approx(true.trace(), abs=4 * np.std(traces) / 20)
+    assert many.trace() == pytest.approx(true.trace(), abs=4 * np.std(traces) / 10)
     assert many.spectrum()[0] == pytest.approx(true.spectrum()[0], rel=0.2)
     again = fisher_gram(model, samples, kind="mc", draws=400, loss=F.cross_entropy)
     assert again == many

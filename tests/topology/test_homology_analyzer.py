@@ -51,9 +51,9 @@ def test_giotto_tda_computes_the_entropies_and_betti_curves_where_it_is_installe
 
 
 def test_standard_errors_agree_with_repeated_sampling():
-    # The spread of the statistic over 60 fresh samples is what the error of one sample estimates.
+    # The spread of the statistic over 40 fresh samples is what the error of one sample estimates.
     names = ("h0_total_persistence", "h1_longest_bar")
-    findings = [examine(circle(60, 0.05, seed), replicates=12) for seed in range(60)]
+    findings = [examine(circle(60, 0.05, seed), replicates=6) for seed in range(40)]
     for name in names:
         values = [finding.scalars[name].value for finding in findings]
         errors = [finding.scalars[name].stderr for finding in findings]
