@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,22 +27,23 @@ _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format itse
 def writing_atomically(path: PathLike) -> Iterator[Path]:
     """Give a path to write to; on exit that file is on the disk, in the place of the target.
 
-    Missing parent folders are made. A process that dies half-way leaves the previous file; an
-    exception leaves it too, and nothing else.
+    Missing parent folders are made. A process that dies half-way leaves the previous file, and
+    beside it a folder that is called as the file, with a dot before and something after it. An
+    exception leaves the previous file and nothing else.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(descriptor)
+    # A folder, for what writes there may have unfinished files of its own, as safetensors has.
+    folder = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")
+    unfinished = Path(folder, target.name)
     try:
-        yield Path(name)
-        with open(name, "rb+") as file:
+        yield unfinished
+        with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.chmod(unfinished, 0o666 & ~_umask())
+        os.replace(unfinished, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomically(path: PathLike, content: bytes) -> Path:

@@ -32,7 +32,7 @@ def audit(
     analyzers: str | Analyzer | Iterable[str | Analyzer] | None = None,
     points: int = 1000,
     pool: str | Mapping[str, str] = "auto",
-    mask: Mask = "auto",
+    mask: Mask | Mapping[str, Mask] = "auto",
     layout: str = "ntc",
     samples: int = 64,
     n_train: int | None = None,

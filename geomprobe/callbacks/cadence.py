@@ -75,15 +75,20 @@ class Budget:
         self._started = time.perf_counter()
         self.spent = 0.0
         self._costs: list[float] = []
+        self._measures = False
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Book the time within as spent."""
-        started = time.perf_counter()
+        """Book the time within as spent; once, where it is measured already."""
+        if self._measures:
+            yield
+            return
+        started, self._measures = time.perf_counter(), True
         try:
             yield
         finally:
             self.spent += time.perf_counter() - started
+            self._measures = False
 
     def book(self, seconds: float) -> None:
         """Book time that was spent elsewhere."""

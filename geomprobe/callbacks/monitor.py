@@ -115,7 +115,7 @@ class Monitor:
         points: int = 400,
         pool: str | Mapping[str, str] = "auto",
         sampler: str = "uniform",
-        mask: Mask = "auto",
+        mask: Mask | Mapping[str, Mask] = "auto",
         layout: str = "ntc",
         samples: int = 64,
         loss: Loss | None = None,
@@ -163,6 +163,7 @@ class Monitor:
         self._missed = False
         self._left_out, self._recording_seconds = 0, 0.0
         self._loss: float | None = None
+        self._budget.book(self._budget.elapsed)
 
     @property
     def history(self) -> History:
@@ -172,10 +173,10 @@ class Monitor:
 
     @property
     def overhead(self) -> float:
-        """Share of the wall time since construction that went into the monitor.
+        """Share of the wall time since construction began that went into the monitor.
 
-        All time spent at the steps and, with ``tap``, in the training passes, and the CPU time of
-        analyses in worker processes.
+        All time spent in the construction, at the steps and, with ``tap``, in the training passes,
+        and the CPU time of analyses in worker processes.
         """
         return self._budget.overhead
 
@@ -199,17 +200,19 @@ class Monitor:
             self._record()
             self._recording_seconds += time.perf_counter() - started
             self._finish(wait=False)
-        self._budget.book(self._source.seconds - self._source_seconds)
-        self._source_seconds = self._source.seconds
-        self._observe_if(due)
+            self._budget.book(self._source.seconds - self._source_seconds)
+            self._source_seconds = self._source.seconds
+            self._observe_if(due)
 
     def epoch_end(self) -> None:
         """Say that an epoch has ended; observe if it is time."""
-        self._observe_if(self._cadence.epoch_end())
+        with self._budget.measured():
+            self._observe_if(self._cadence.epoch_end())
 
     def observe(self) -> tuple[Finding, ...]:
         """Observe now, whatever the cadence and the budget, and return the findings."""
-        self._observe()
+        with self._budget.measured():
+            self._observe()
         return self.history[-1].findings
 
     def identify(self, ids: Array | None = None, labels: Array | None = None) -> None:
@@ -219,7 +222,8 @@ class Monitor:
     def close(self) -> None:
         """Make the observation that was last left out; a second call changes nothing."""
         if self._missed:
-            self._observe()
+            with self._budget.measured():
+                self._observe()
         self._release()
         share = self._recording_seconds / max(self._budget.elapsed, 1e-9)
         limit = self._budget.share
@@ -333,7 +337,6 @@ class Monitor:
             findings = (Finding("monitor", "model", failed=f"{type(error).__name__}: {error}"),)
         findings = self._agreed(findings)
         seconds = time.perf_counter() - started
-        self._budget.book(seconds)
         self._pending.append(
             _Observation(
                 Record(self._cadence.steps, self._cadence.epoch, self._loss, findings, seconds),

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from geomprobe.threads import threads_kept
+
 _visits: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
 
 
@@ -27,13 +29,14 @@ def visits(model: nn.Module) -> int:
 def streams_kept(seed: int | None = None) -> Iterator[None]:
     """Put the global random streams of Python, numpy and torch back on exit, on every device.
 
-    Even an import can draw from them. With a seed they start from it within.
+    Even an import can draw from them. With a seed they start from it within. PyTorch's number of
+    threads is put back too.
     """
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if cuda else ()
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), threads_kept():
             if seed is not None:
                 random.seed(seed)
                 np.random.seed(seed % 2**32)  # noqa: NPY002
@@ -51,8 +54,8 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     On exit, also after an exception, these are what they were on entry: the ``training`` flag of
     every module (set directly, so that an overridden ``train()`` is not called), every buffer
     (running statistics, step counters) and every other attribute of a module, whether changed in
-    place, for buffers, or bound anew, and the global random streams. Parameters and gradients are
-    the visitor's own duty.
+    place, for buffers, or bound anew, and what :func:`streams_kept` keeps. Parameters and gradients
+    are the visitor's own duty.
 
     Parameters
     ----------

@@ -21,6 +21,8 @@ _LAYERS = frozenset(
     f"torch.nn.modules.{kind}"
     for kind in ("conv", "linear", "sparse", "batchnorm", "normalization", "instancenorm", "rnn")
 )
+_SEQUENCES = (nn.ModuleList, nn.Sequential)
+_TRANSFORMER_LAYERS = (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
 _NO_FORWARD = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -198,16 +200,14 @@ def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:
     blocks = {name for name in names if _is_block(name, names)}
     outer = {b for b in blocks if not any(b.startswith(f"{other}.") for other in blocks)}
     leaves = {name: m for name, m in names.items() if _is_leaf(m)}
-    bends = {
-        name
-        for name, module in leaves.items()
-        if _bends(module) and not any(name.startswith(f"{block}.") for block in outer)
-    }
     weighted = [name for name, m in leaves.items() if any(True for _ in m.parameters(False))]
-    chosen = outer | bends | set(weighted[-1:])
+    ends = {name for name, m in leaves.items() if _bends(m)} | set(weighted[-1:])
+    inside = {name for name in ends if any(name.startswith(f"{block}.") for block in outer)}
+    chosen = outer | (ends - inside)
     rule = "outputs of blocks and nonlinearities, and the last layer with parameters"
     if len(chosen) < 2:
-        chosen, rule = set(weighted), "layers with parameters (the model has no nonlinear modules)"
+        chosen = outer | set(weighted)
+        rule = "layers with parameters (the model has no other blocks or nonlinear modules)"
     if not chosen:
         chosen, rule = set(leaves), "all layers without children (none has parameters)"
     if len(chosen) > _AUTO_LIMIT:
@@ -219,18 +219,29 @@ def _auto(names: Mapping[str, nn.Module]) -> tuple[set[str], str]:
 
 
 def _is_block(name: str, names: Mapping[str, nn.Module]) -> bool:
-    """Whether a module with children is one item of a sequence, and not itself one of such."""
+    """Whether a module with children is one item of a sequence, and not itself one of such.
+
+    Or one of several of its class side by side, without such items inside; or a transformer layer.
+    """
     module = names[name]
-    if _is_leaf(module):
+    if name == ROOT or _is_leaf(module) or isinstance(module, _NO_FORWARD):
         return False
-    parts = list(module.children())
-    is_sequence_of_blocks = isinstance(module, nn.Sequential) and any(
-        True for part in parts for _ in part.children()
-    )
-    if name == ROOT or isinstance(module, _NO_FORWARD) or not parts or is_sequence_of_blocks:
+    if isinstance(module, nn.Sequential) and _holds_blocks(module):
         return False
     parent = names.get(name.rpartition(".")[0] or ROOT)
-    return isinstance(parent, nn.ModuleList | nn.Sequential)
+    if isinstance(parent, _SEQUENCES) or isinstance(module, _TRANSFORMER_LAYERS):
+        return True
+    if parent is None or isinstance(module, nn.Sequential):
+        return False
+    twins = [one for one in parent.children() if type(one) is type(module)]
+    return len(twins) > 1 and not any(map(_holds_blocks, module.modules()))
+
+
+def _holds_blocks(module: nn.Module) -> bool:
+    """Whether it is a sequence, of which an item has children."""
+    return isinstance(module, _SEQUENCES) and any(
+        True for part in module.children() for _ in part.children()
+    )
 
 
 def _is_leaf(module: nn.Module) -> bool:

@@ -73,10 +73,11 @@ class Tap:
     Not told are outputs outside a forward pass of the whole model, the recomputations of gradient
     checkpointing, values inside transformations of ``torch.func``, and the passes of other
     observers, which run inside :func:`~geomprobe.hooks.quiet`: a tap attached outside of it does
-    not hear them. :attr:`unheard` keeps the reasons. Copies and pickles of a hooked model carry
-    hooks that do nothing. Of passes that several threads make at once, one at a time is told.
-    Compiled code calls no hooks, and while a tap is attached to a model with
-    compiled parts, whatever ``torch.compile`` has compiled runs eagerly.
+    not hear them; nor are the passes of ``torch.jit.trace``. :attr:`unheard` keeps the reasons.
+    Copies and pickles of a hooked model carry hooks that do nothing, and that its first pass takes
+    off; a copy of a tap is detached. Of passes that several threads make at once, one at a time is
+    told. Compiled code calls no hooks, and while a tap is attached to a model with compiled parts,
+    whatever ``torch.compile`` has compiled runs eagerly.
     """
 
     def __init__(
@@ -149,6 +150,16 @@ class Tap:
         if self._hooks is not None:
             self._hooks()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: it is detached, and belongs to the copy of the model."""
+        mine = ("_hooks", "_batch", "_inputs", "_lock", "_thread")
+        return {name: value for name, value in vars(self).items() if name not in mine}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._hooks = self._batch = self._inputs = None
+        self._lock, self._thread = threading.Lock(), 0
+
     def __enter__(self) -> Tap:
         self.attach()
         return self
@@ -166,6 +177,7 @@ class Tap:
             self._phase = before
 
     def _begin(self, args: Any, kwargs: Any) -> None:
+        started = time.perf_counter()
         if not self._hears() or not self._enters():
             return
         if self._batch is not None and _calls_itself(self._model):
@@ -179,6 +191,7 @@ class Tap:
             size = leading_size(list(leaves((args, kwargs))), self._batch_axis)
             self._batch = Batch(size, self.samples_seen, phase, self._given)
             self.passes += 1
+        self.seconds += time.perf_counter() - started
 
     def _given(self) -> dict[str, Any]:
         return {} if self._inputs is None else arguments(self._model, *self._inputs)
@@ -193,7 +206,13 @@ class Tap:
 
     def _hears(self) -> bool:
         """Whether what runs now is a pass to be heard, or a part of one."""
-        return not _in_backward() and not _in_functorch() and visits(self._model) == self._visits
+        return not _in_functorch() and self._looks()
+
+    def _looks(self) -> bool:
+        """Whether this is no recomputation, tracing, or pass of another observer."""
+        if _in_backward() or torch._C._is_tracing():
+            return False
+        return visits(self._model) == self._visits
 
     def count(self, samples: int) -> None:
         """Say how many samples the pass under way has, where its inputs do not tell."""
@@ -211,7 +230,7 @@ class Tap:
         self._thread = 0
 
     def _tell(self, site: str, module: nn.Module, value: Any) -> None:
-        if _in_backward() or visits(self._model) != self._visits:
+        if not self._looks():
             return
         if _in_functorch():
             self.unheard[site] = "called inside torch.func, where values are not data"
@@ -294,12 +313,16 @@ class _Hook:
 
 class _Begin(_Hook):
     def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
+        if torch.compiler.is_compiling():
+            return
+        if (tap := self._tap()) is not None:
             tap._begin(args, kwargs)
+        else:
+            _clean(module)
 
 
 class _Input(_Hook):
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
             tap._tell(self._site, module, arguments(module, args, kwargs))
 
@@ -314,3 +337,16 @@ class _End(_Hook):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         if not torch.compiler.is_compiling() and (tap := self._tap()) is not None:
             tap._end()
+
+
+def _clean(model: nn.Module) -> None:
+    """Take the hooks that a copy has got off it; they have no tap."""
+    for module in model.modules():
+        for name in ("_forward_pre_hooks", "_forward_hooks"):
+            hooks = getattr(module, name, {})
+            copied = [
+                key for key, one in hooks.items() if isinstance(one, _Hook) and one._tap() is None
+            ]
+            for key in copied:
+                for kind in ("", "_with_kwargs", "_always_called"):
+                    getattr(module, name + kind, {}).pop(key, None)

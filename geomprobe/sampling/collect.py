@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Evidence, Loss, Samples, forward
+from geomprobe.hooks.compiled import eagerly
 from geomprobe.hooks.quiet import quiet
 from geomprobe.processes import place, to_first
 from geomprobe.sampling.loading import is_split, iterate_batches, number_of_batches, shapes
@@ -147,7 +148,7 @@ def _show(
         )
     turn, processes = share
     # Leaving inference mode makes what is kept usable by autograd later.
-    with quiet(probe.model), torch.inference_mode(False), torch.no_grad():
+    with quiet(probe.model), eagerly(), torch.inference_mode(False), torch.no_grad():
         probe.attach()
         try:
             for number, batch in enumerate(batches):

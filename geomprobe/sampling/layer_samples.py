@@ -15,7 +15,6 @@ from geomprobe.hooks.points import Rows
 from geomprobe.hooks.tap import Batch
 from geomprobe.landmarks import farthest_points
 from geomprobe.memory import require_memory
-from geomprobe.processes import to_first
 from geomprobe.sampling.projection import SparseProjection
 from geomprobe.sampling.reservoir import BottomK, Offer, Reservoir
 from geomprobe.storage import Array
@@ -237,24 +236,34 @@ class LayerSamples:
             samples.pop(layer, None)
 
     def clouds(self, phase: str) -> CloudSet:
-        """Return the clouds of a phase, by layer."""
+        """Return the clouds of a phase, by layer; without those that have no point."""
         return CloudSet(
-            {name: sample.cloud(name, phase) for name, sample in self.layers(phase).items()}
+            {
+                name: sample.cloud(name, phase)
+                for name, sample in self.layers(phase).items()
+                if len(sample)
+            }
         )
 
-    def merge(self, state: Mapping[str, Any]) -> None:
+    def merge(self, state: Mapping[str, Any]) -> dict[str, str]:
         """Take in the :meth:`state_dict` of others, made with the same sampling.
+
+        Returns
+        -------
+        dict of str to str
+            Layers whose rows are of another kind there, and are dropped, with the reason.
 
         Raises
         ------
         ValueError
-            It was made with another sampling, or a layer is of another kind there.
+            It was made with another sampling.
         """
         if state["sampling"] != asdict(self._sampling):
             raise ValueError(
                 f"cannot merge what was sampled with {state['sampling']} into those with "
                 f"{asdict(self._sampling)}"
             )
+        differ = {}
         for phase, layer, width, facts, tensors in state["layers"]:
             samples = self._samples.setdefault(phase, {})
             if layer not in samples:
@@ -262,11 +271,15 @@ class LayerSamples:
             sample = samples[layer]
             sample.facts["masked"] |= facts["masked"]
             if (sample.width, sample.facts) != (width, {**facts, "masked": sample.facts["masked"]}):
-                raise ValueError(
-                    f"layer {layer!r} has rows of width {width} and {facts} here, of width "
-                    f"{sample.width} and {sample.facts} there"
+                differ[layer] = (
+                    f"its rows are of width {sample.width} and {sample.facts} in one process, of "
+                    f"width {width} and {facts} in another"
                 )
+                continue
             sample.reservoir.merge({name: tensor.numpy() for name, tensor in tensors.items()})
+        for layer in differ:
+            self.forget(layer)
+        return differ
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is kept, as tensors and plain types."""
@@ -282,19 +295,6 @@ class LayerSamples:
             for layer, sample in samples.items()
         ]
         return {"sampling": asdict(self._sampling), "layers": layers}
-
-    def gather(self) -> LayerSamples | None:
-        """Return the samples of all processes as one, on the first process; None elsewhere.
-
-        Every process must call it. Samples that several have seen count once.
-        """
-        states = to_first(self.state_dict())
-        if states is None:
-            return None
-        together = LayerSamples(self._sampling)
-        for state in states:
-            together.merge(state)
-        return together
 
     def _new(self, width: int, facts: Mapping[str, Any]) -> LayerSample:
         capacity, kept = self._sampling.capacity, min(width, self._sampling.max_width or width)

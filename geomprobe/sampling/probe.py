@@ -10,23 +10,24 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from geomprobe.clouds import CloudSet
-from geomprobe.exceptions import SkippedLayerWarning
-from geomprobe.hooks.compiled import compiled_parts
-from geomprobe.hooks.masks import Mask, padding_mask
+from geomprobe.exceptions import DetachedProbeWarning, SkippedLayerWarning
+from geomprobe.hooks.compiled import compiled_parts, may_be_compiled
+from geomprobe.hooks.masks import Mask, Padding
 from geomprobe.hooks.names import key_of, site_of, split_port
 from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
 from geomprobe.hooks.points import LAYOUTS, POOLS, WrongAxis, arrange
 from geomprobe.hooks.selection import Layers, LayerSelection, select_layers, unwrap
 from geomprobe.hooks.tap import Batch, Tap
-from geomprobe.processes import place
+from geomprobe.processes import place, to_first
 from geomprobe.sampling.layer_samples import LayerSample, LayerSamples, Sampling
 from geomprobe.storage import Array
 
 _NOBODY: tuple[Array, Array | None] = np.empty(0, np.int64), None
+_WITHOUT_POINTS = "called, and gave no point: every= passes over all its samples, or all is padding"
 
 
 class Probe:
@@ -61,9 +62,11 @@ class Probe:
         Look at every k-th sample only: those whose id is a multiple.
     phases : collection of str, optional
         Look only at passes of these phases.
-    mask : str, callable or None
+    mask : str, callable, None, or mapping of layer pattern to these
         Which positions of sequences are real rather than padding: see
-        :func:`~geomprobe.hooks.padding_mask`.
+        :func:`~geomprobe.hooks.padding_mask`. Patterns are as those of ``pool``. For a model that
+        is given two sequences ``"auto"`` takes the mask of the second one in what is called a
+        decoder.
     layout : {"ntc", "tnc", "nct"}
         Axes of sequences where the layer's type does not tell. ``"tnc"`` also says that the samples
         run along the second axis of the model's inputs.
@@ -97,7 +100,7 @@ class Probe:
         sampler: str = "uniform",
         every: int = 1,
         phases: Collection[str] | None = None,
-        mask: Mask = "auto",
+        mask: Mask | Mapping[str, Mask] = "auto",
         layout: str = "ntc",
         max_width: int | None = 2048,
         seed: int = 0,
@@ -112,17 +115,22 @@ class Probe:
             if isinstance(layers, LayerSelection)
             else select_layers(model, layers, exclude=exclude)
         )
-        self._pools = _pools(pool, self.selection)
+        sites = list(self.selection.selected)
+        pools = list(pool.values()) if isinstance(pool, Mapping) else [pool]
+        if unknown := [one for one in pools if one not in POOLS]:
+            raise ValueError(f"pool must be one of {POOLS}, got {unknown[0]!r}")
+        self._pools: dict[str, str] = _by_pattern("pool", pool, sites)
+        self._masks: dict[str, Mask] = _by_pattern("mask", mask, sites)
         if isinstance(phases, str):
             raise ValueError(f"phases must be a collection such as ({phases!r},), got {phases!r}")
         self._phases = None if phases is None else frozenset(phases)
-        self._mask, self._layout = mask, layout
+        self._layout = layout
         batch_axis = 1 if layout == "tnc" else 0
         self._tap = Tap(model, self.selection, self._listen, batch_axis=batch_axis, strict=strict)
         self._samples = LayerSamples(self._sampling)
         self._identity = _Identity()
         self._batch: Batch | None = None
-        self._real: Array | None = None
+        self._padding = Padding(dict, None)
         self._named = _NOBODY
         self._unobservable: dict[str, str] = {}
 
@@ -219,7 +227,9 @@ class Probe:
         rows = []
         for name in {**selection.selected, **kept, **self._unobservable}:
             one, reason = kept.get(name), reasons.get(name, "")
-            if one is None and not reason:
+            if one is not None and not len(one):
+                reason = _WITHOUT_POINTS
+            elif one is None and not reason:
                 reason = self._why_silent(name)
             rows.append(
                 {
@@ -247,17 +257,36 @@ class Probe:
         layer, compiled = split_port(site)[0], compiled_parts(self.model)
         if any(layer == part or layer.startswith(f"{part}.") for part in compiled):
             return "compiled after the probe was attached, and compiled code calls no hooks"
-        return "never called; its parameters may be used by another module"
+        reason = "never called"
+        if any(True for _ in self.selection.selected[site].parameters()):
+            reason += "; its parameters may be used by another module"
+        if may_be_compiled():
+            reason += "; or it is called in compiled code, which calls no hooks"
+        return reason
 
     def gather(self) -> CloudSet | None:
         """Return the clouds of all processes together on the first of them, None on the others.
 
         Every process must call it. Samples that several have seen count once, so that the outcome
-        is that of one process that has seen everything. Without torch.distributed it is
-        :attr:`clouds`.
+        is that of one process that has seen everything; a layer that gives no cloud in one of
+        them gives none. Without torch.distributed it is :attr:`clouds`.
         """
-        together = self._samples.gather()
-        return None if together is None else together.clouds(together.only_phase)
+        state = [self._samples.state_dict(), self._unobservable, self._tap.failure]
+        states = to_first(state)
+        if states is None:
+            return None
+        together, reasons = LayerSamples(self._sampling), dict(self._unobservable)
+        for samples, unobservable, _ in states:
+            reasons = {**unobservable, **together.merge(samples), **reasons}
+        for layer in reasons:
+            together.forget(layer)
+        for layer in reasons.keys() - self._unobservable.keys():
+            self._skip(layer, reasons[layer])
+        for process, (_, _, failure) in enumerate(states):
+            if failure and process:
+                message = f"the clouds lack some of what process {process} has seen: {failure}"
+                warnings.warn(message, DetachedProbeWarning, stacklevel=2)
+        return together.clouds(together.only_phase)
 
     def reset(self) -> None:
         """Drop what was kept; samples are numbered on."""
@@ -291,20 +320,25 @@ class Probe:
 
     def _listen(self, site: str, call: int, module: nn.Module, value: Any, batch: Batch) -> None:
         key = key_of(site, call)
-        if key in self._unobservable or not (self._phases is None or batch.phase in self._phases):
+        if key in self._unobservable or batch.size == 0:
+            return
+        if self._phases is not None and batch.phase not in self._phases:
             return
         try:
             if batch is not self._batch:
                 self._begin(batch)
-            port = split_port(site)[1]
+            layer, port = split_port(site)
             output = output_tensor(part_of(value, port))
+            real = None
+            if isinstance(output, Tensor) and output.ndim == 3 and not output.is_nested:
+                real = self._padding.of(self._masks[site], layer, output.shape)
             rows = arrange(
                 output,
                 module,
                 pool=self._pools[site],
                 layout=self._layout,
                 port=port,
-                real=self._real,
+                real=real,
                 n_samples=batch.size,
             )
             if batch.size is None:
@@ -322,17 +356,21 @@ class Probe:
             self.reset()  # The layers before this one were taken for what they are not.
             raise
         except Unobservable as reason:
-            self._unobservable[key] = str(reason)
-            self._samples.forget(key)
-            message = f"layer {key!r} gives no cloud: {reason}"
-            warnings.warn(message, SkippedLayerWarning, stacklevel=2)
+            self._skip(key, str(reason))
+
+    def _skip(self, key: str, reason: str) -> None:
+        """Leave out a layer from now on."""
+        self._unobservable[key] = reason
+        self._samples.forget(key)
+        message = f"layer {key!r} gives no cloud: {reason}"
+        warnings.warn(message, SkippedLayerWarning, stacklevel=3)
 
     def _begin(self, batch: Batch) -> None:
         """Find out once a batch what all its layers share."""
-        given = batch.given() if self._mask is not None else {}
-        self._real = padding_mask(self._mask, given, batch.size)
         self._named = self._identity.of(batch, batch.size) if batch.size else _NOBODY
         self._batch = batch
+        two = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False) is True
+        self._padding = Padding(batch.given, batch.size, two)
 
     def warn_of_silence(self) -> None:
         """Warn of selected layers that gave no cloud, and say why."""
@@ -354,15 +392,12 @@ class Probe:
             warnings.warn(message, SkippedLayerWarning, stacklevel=3)
 
 
-def _pools(pool: str | Mapping[str, str], selection: LayerSelection) -> dict[str, str]:
-    """Return the pool of each selected site."""
-    rules = {"*": pool} if isinstance(pool, str) else dict(pool)
-    if unknown := [one for one in rules.values() if one not in POOLS]:
-        raise ValueError(f"pool must be one of {POOLS}, got {unknown[0]!r}")
-    sites = list(selection.selected)
+def _by_pattern(what: str, chosen: Any, sites: list[str]) -> dict[str, Any]:
+    """Return what is chosen for each site, by the first pattern that matches it."""
+    rules = dict(chosen) if isinstance(chosen, Mapping) else {"*": chosen}
     for pattern in rules:
         if not any(fnmatchcase(site, pattern) for site in sites):
-            raise ValueError(f"pool names {pattern!r}, which matches none of the layers {sites}")
+            raise ValueError(f"{what} names {pattern!r}, which matches none of the layers {sites}")
     return {
         site: next((one for pattern, one in rules.items() if fnmatchcase(site, pattern)), "auto")
         for site in sites

@@ -293,6 +293,9 @@ class Reservoir:
         strata = labels if self._stratified else None
         unseen = int(arrays["seen"]) - len(ids)
         choice = replace(self.choice, seen=self.choice.seen + unseen)
+        if not len(ids):
+            self.choice = choice
+            return
         offer = Offer(ids, arrays["keys"].view(np.uint64), strata)
         self.add(rows.__getitem__, choice.choose(offer), labels)
 

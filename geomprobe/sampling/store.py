@@ -6,6 +6,7 @@ import errno
 import operator
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,7 +40,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 _LOCK = ".lock"
-# What is written is called so until it is whole.
+# The folders of what is not whole yet.
 _UNFINISHED = re.compile(rf"\.({re.escape(MANIFEST)}|{re.escape(INCOMING)})\..+")
 _CANNOT_LOCK = {errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK}
 
@@ -319,7 +320,10 @@ def _sweep(folder: Path) -> None:
         own = name == INCOMING or SHARD_NAME.fullmatch(name) or _UNFINISHED.fullmatch(name)
         if own and name not in listed:
             with suppress(OSError):  # A reader on Windows may have it open; the next writer tries.
-                (folder / name).unlink()
+                if (folder / name).is_dir():
+                    shutil.rmtree(folder / name)
+                else:
+                    (folder / name).unlink()
 
 
 @contextmanager

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import get_num_threads, njit, prange
 
 from geomprobe.storage import Array
+from geomprobe.threads import threads_kept
+
+with threads_kept():
+    get_num_threads()  # Starts numba's threads, as the first parallel kernel would.
 
 
 @njit(cache=True, nogil=True, fastmath=True)

@@ -1,4 +1,5 @@
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -257,14 +258,62 @@ def test_with_tap_probe_data_serve_the_analyzers_that_run_the_model():
     assert monitor.history[0].findings[0].scalars["inputs"].value == 7
 
 
-def test_with_tap_the_time_within_the_training_passes_counts():
-    model = network()
-    monitor = tapped(0, model, every="9 steps")
-    for _ in range(20):
-        model(torch.zeros(4, 3))
-    assert monitor._budget.spent == 0
+class Clock:
+    """Time that passes only when told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def takes(self, seconds, value=None):
+        self.now += seconds
+        return value
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+def test_the_overhead_is_all_time_that_the_monitor_takes_and_no_other(clock):
+    class Slow(Spread):
+        def __call__(self, evidence):
+            clock.takes(3.0)
+            return super().__call__(evidence)
+
+    def numbers():  # Read once by the monitor as it is made, and then at each observation.
+        yield clock.takes(0.5, X)
+
+    data = type("Numbers", (), {"__iter__": lambda self: numbers()})()
+    monitor = monitored(0, None, data, every="2 steps", analyzers=Slow())
+    assert monitor.overhead == 1.0
+    clock.takes(10.0)
     monitor.step()
-    assert monitor._budget.spent > monitor._source.seconds > 0
+    assert monitor.overhead == 0.5 / 10.5
+    clock.takes(10.0)
+    monitor.step()
+    assert monitor.overhead == 4.0 / 24.0
+    monitor.observe()
+    assert monitor.overhead == 7.5 / 27.5
+    monitor.close()
+    assert [record.seconds for record in monitor.history] == [3.5, 3.5]
+
+
+def test_with_tap_the_time_within_the_training_passes_counts(clock):
+    model = network()
+    given = torch.zeros(4, 2, 3)
+    mask = lambda _: clock.takes(1.0, torch.ones(4, 2))  # noqa: E731
+    monitor = tapped(0, model, every="9 steps", layers=["0", "2"], mask=mask)
+    for _ in range(20):
+        model(given)
+        clock.takes(4.0)
+    assert monitor.overhead == 0.0
+    monitor.step()
+    assert monitor.overhead == 0.2
 
 
 def test_with_tap_ids_and_labels_can_be_given_and_without_are_refused():

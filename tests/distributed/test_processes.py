@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -74,6 +75,51 @@ def test_samples_without_numbers_get_different_ones_in_each_process(in_processes
     # In the order of the data, as DistributedSampler deals them out.
     assert first["0"].sample_ids.tolist() == list(range(N))
     assert np.allclose(first["0"].points, network()[0](X).detach(), atol=1e-6)
+
+
+class Cut(nn.Module):
+    """A layer of whose output the caller says how many entries go on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.cut = nn.Linear(3, 4), nn.Identity()
+
+    def forward(self, x, width):
+        return self.cut(self.layer(x)[:, :width])
+
+
+def sizes_and_warnings(widths, ids=None):
+    """Show a model batches of five samples, and gather; the ids are those of the last."""
+    model = Cut()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with gp.Probe(model, ["layer", "cut"]) as probe:
+            for width in widths:
+                if width == widths[-1]:
+                    probe.identify(ids)
+                model(X[:5], width)
+        clouds = probe.gather()
+    sizes = None if clouds is None else {name: len(cloud) for name, cloud in clouds.items()}
+    return sizes, "; ".join(str(one.message) for one in caught)
+
+
+@pytest.mark.parametrize("second", [[4, 3], [3, 3]], ids=["in one of them", "between them"])
+def test_a_layer_that_gives_no_cloud_in_one_process_gives_none_of_all(tmp_path, second):
+    def job(rank, processes):
+        return sizes_and_warnings(second if rank else [4, 4])
+
+    (sizes, said), _ = in_processes(job, 2, tmp_path)
+    assert sizes == {"layer": 20}
+    assert "layer 'cut' gives no cloud: its" in said
+
+
+def test_a_probe_that_was_detached_in_one_process_is_told_of_on_the_first(tmp_path):
+    def job(rank, processes):
+        return sizes_and_warnings([4, 2], ids=np.arange(9) if rank else None)
+
+    (_, said), (_, here) = in_processes(job, 2, tmp_path)
+    assert "the probe is detached" in here
+    assert "the clouds lack some of what process 1 has seen: observing layer" in said
 
 
 class Spread:

@@ -132,6 +132,8 @@ def test_a_writer_killed_at_random_moments_leaves_the_state_before_or_after(tmp_
         kinds[kind_of(unlisted(opened), versions, finished)] += 1
         done = finished + (versions == expected(finished + 1))
 
+    CloudStore(path).truncate(after=-1)
+    assert unlisted(CloudStore(path)) == []
     # The kills did land inside of writes, and in different parts of them.
     assert KILLS - kinds["nothing to see"] >= KILLS // 4, kinds
     assert kinds["writing a shard"] > 0

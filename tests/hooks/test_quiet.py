@@ -64,6 +64,13 @@ def test_every_trace_is_undone_after_an_exception():
     assert_equal_states(before, state_of(model))
 
 
+def test_the_number_of_threads_is_put_back():
+    before = torch.get_num_threads()
+    with quiet(nn.Linear(2, 2)):
+        torch.set_num_threads(before + 1)
+    assert torch.get_num_threads() == before
+
+
 def test_unchanged_buffers_are_not_written_so_that_a_waiting_backward_still_works():
     model = nn.Sequential(nn.BatchNorm1d(3).eval())
     loss = model(torch.randn(5, 3, requires_grad=True)).sum()

@@ -86,6 +86,24 @@ def test_auto_looks_into_a_sequence_of_blocks():
     assert list(select_layers(stages).modules) == ["0.0", "0.1", "2"]
 
 
+def test_auto_knows_blocks_that_are_in_no_list():
+    class Net(nn.Module):
+        def __init__(self, part):
+            super().__init__()
+            self.one, self.two, self.head = part(), part(), nn.Linear(4, 10)
+
+    assert list(select_layers(Net(Block)).modules) == ["one", "two", "head"]
+    # Two towers are no blocks where there are blocks in them, nor are short sequences of layers.
+    towers = select_layers(Net(lambda: nn.Sequential(Block(), Block()))).modules
+    assert list(towers) == ["one.0", "one.1", "two.0", "two.1", "head"]
+    plain = select_layers(Net(lambda: nn.Sequential(nn.Conv2d(4, 4, 3), nn.ReLU()))).modules
+    assert list(plain) == ["one.1", "two.1", "head"]
+    # One transformer layer, called again and again.
+    albert = nn.Module()
+    albert.layer, albert.pool = nn.TransformerEncoderLayer(8, 2, 16), nn.Tanh()
+    assert list(select_layers(albert).modules) == ["layer", "pool"]
+
+
 def test_auto_is_capped_and_keeps_both_ends():
     selection = select_layers(Net(blocks=30))
     assert len(selection.modules) == 8

@@ -12,6 +12,8 @@ from geomprobe.exceptions import DetachedProbeWarning, SkippedLayerWarning
 from geomprobe.hooks import Tap, quiet, select_layers
 from geomprobe.hooks.names import key_of
 
+OF_HOOKS = ("hooks_with_kwargs", "hooks_always_called", "pre_hooks", "pre_hooks_with_kwargs")
+
 
 class Heard(list):
     def __call__(self, site, call, module, value, batch):
@@ -154,6 +156,62 @@ def test_copies_of_a_hooked_model_do_not_speak(twin):
         assert not heard
         model(torch.zeros(4, 2))
     assert heard.layers == ["0"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_first_pass_of_a_copy_takes_the_hooks_off_it(fails):
+    model, heard = nn.Sequential(nn.Linear(2, 3)), Heard()
+    with tap(model, ["*", "*#in"], heard):
+        twin = copy.deepcopy(model)
+        own = twin.register_forward_hook(lambda *_: None)
+        twin[0](torch.zeros(4, 2))
+        if fails:
+            with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+                twin(torch.zeros(4, 7))
+        else:
+            twin(torch.zeros(4, 2))
+        assert list(twin._forward_hooks) == [own.id]
+        assert not any(vars(twin)[f"_forward_{one}"] for one in OF_HOOKS)
+        assert not any(vars(twin[0])[f"_forward_{one}"] for one in ("hooks", *OF_HOOKS))
+        assert not heard
+        model(torch.zeros(4, 2))
+    assert len(heard) == 4
+
+
+def test_a_copy_of_a_tap_is_detached_and_belongs_to_the_copy_of_the_model():
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.heard = nn.Linear(3, 2), Heard()
+            self.tap = tap(self, "fc", self.heard)
+
+        def forward(self, x):
+            return self.fc(x)
+
+    model = Watched()
+    model.tap.attach()
+    model(torch.zeros(2, 3))
+    other = copy.deepcopy(model)
+    assert not other.tap.attached
+    other(torch.zeros(2, 3))
+    assert len(other.heard) == len(model.heard) == 1
+    with other.tap:
+        other(torch.zeros(2, 3))
+    assert len(other.heard) == 2
+    model(torch.zeros(2, 3))
+    assert len(model.heard) == 2
+    assert other.tap.samples_seen == 4
+    model.tap.detach()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_passes_of_tracing_are_not_told():
+    model, heard = nn.Sequential(nn.Linear(3, 2)), Heard()
+    with tap(model, "0", heard):
+        torch.jit.trace(model, torch.zeros(2, 3), check_trace=False)
+        assert not heard
+        model(torch.zeros(2, 3))
+    assert len(heard) == 1
 
 
 def test_a_forgotten_tap_is_collected_and_its_hooks_are_silent():

@@ -168,6 +168,45 @@ def test_padding_told_by_the_attention_mask_stays_out():
     assert len(probe.clouds["head"]) == 6
 
 
+LENGTHS = torch.tensor([[4, 1, 3], [2, 4, 1]])  # Of the first and of the second sequences.
+REAL, REAL_SECOND = (torch.arange(4) < lengths[:, None] for lengths in LENGTHS)
+
+
+class Translator(nn.Module):
+    """An encoder and a decoder of as many positions, and layers of which the names do not tell."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.both = nn.Embedding(9, 8), nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+        self.head = nn.Linear(8, 9)
+
+    def forward(self, src, tgt, **masks):
+        return self.head(self.both(self.embed(src), self.embed(tgt), **masks))
+
+
+def test_of_two_sequences_each_layer_has_the_padding_of_its_own():
+    model, words = Translator().eval(), torch.randint(9, (3, 4))
+    layers = ["both.encoder.layers.0", "both.decoder.layers.0", "head"]
+    first, second = {"src_key_padding_mask": ~REAL}, {"tgt_key_padding_mask": ~REAL_SECOND}
+
+    def tokens_of_each(positions=4, mask="auto", **masks):
+        with gp.Probe(model, layers, pool="tokens", mask=mask) as probe, torch.no_grad():
+            model(words, words[:, :positions], **masks)
+        return [np.bincount(cloud.sample_ids).tolist() for cloud in probe.clouds.values()]
+
+    encoder, decoder, longest = [4, 1, 3], [2, 4, 1], [4, 4, 4]
+    with pytest.warns(SkippedLayerWarning, match="'head' gives no cloud: .*two sequences"):
+        assert tokens_of_each(**first, **second) == [encoder, decoder]
+    with pytest.warns(SkippedLayerWarning, match="'head' gives no cloud: .*two sequences"):
+        assert tokens_of_each(**first) == [encoder, longest]
+    assert tokens_of_each(**second) == [longest, decoder, decoder]
+    assert tokens_of_each(3, **first) == [encoder, [3, 3, 3], [3, 3, 3]]
+    for mask, head in ((None, longest), ("tgt_key_padding_mask", decoder)):
+        assert tokens_of_each(mask={"head": mask}, **first, **second)[2] == head
+    with pytest.raises(ValueError, match="mask names 'tail', which matches none of the layers"):
+        gp.Probe(model, layers, mask={"tail": None})
+
+
 def test_every_so_many_th_sample():
     model = mlp()
     with gp.Probe(model, layers="2", every=3) as probe:
@@ -299,6 +338,34 @@ def test_nan_activations_are_kept_and_can_be_told_from_the_finite():
     cloud, dropped = probe.clouds["0"].finite()
     assert (len(cloud), dropped) == (4, 1)
     assert 2 not in cloud.sample_ids
+
+
+def test_a_layer_without_a_point_has_no_cloud_but_a_reason():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x, attention_mask):
+            return self.layer(x)
+
+    for options, mask in ((dict(every=100), torch.ones(5, 6)), ({}, torch.zeros(5, 6).bool())):
+        probe = gp.Probe(Masked(), "layer", **options)
+        with pytest.warns(SkippedLayerWarning, match="'layer': called, and gave no point"), probe:
+            probe.identify(ids=range(1, 6))
+            probe.model(torch.randn(5, 6, 3), attention_mask=mask)
+        assert not probe.clouds
+        assert probe.manifest[0]["status"] == "skipped"
+
+
+def test_a_batch_of_none():
+    model = nn.Sequential(nn.Conv1d(3, 4, 2), nn.Flatten(), nn.Linear(8, 2))
+    with gp.Probe(model, "*") as probe:
+        for size in (0, 2, 0):
+            probe.identify(labels=np.arange(size))
+            model(torch.zeros(size, 3, 3))
+    assert {len(cloud) for cloud in probe.clouds.values()} == {2}
+    assert probe.samples_seen == 2
 
 
 def test_a_batch_of_one():

@@ -183,6 +183,15 @@ def test_merged_reservoirs_are_the_one_that_has_seen_both_streams(stratified, fi
         assert merged.choice.seen == len(first) + len(second)
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_reservoir_that_has_kept_nothing_can_be_merged(stratified):
+    one, nothing = sampled([1, 2], [0, 1], 5, stratified=stratified), Reservoir(BottomK(5, 1))
+    add(nothing, torch.zeros(0, 2), np.empty(0, np.int64))
+    before = one.contents()
+    one.merge(nothing.arrays())
+    assert all(map(np.array_equal, one.contents(), before))
+
+
 def test_labels_come_with_all_batches_or_none_and_strata_need_them():
     reservoir = sampled([1, 2], [0, 1], 5)
     with pytest.raises(ValueError, match="with labels, or none"):

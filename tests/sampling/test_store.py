@@ -230,6 +230,10 @@ def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_else(tmp_pat
     theirs = [tmp_path / name for name in ("notes.txt", ".hidden", "model.safetensors")]
     for file in left + theirs:
         file.write_bytes(b"text")
+    unfinished = tmp_path / ".incoming.safetensors.x2"  # With what safetensors has left in it.
+    unfinished.mkdir()
+    (unfinished / ".tmp0lcxEV").write_bytes(b"text")
+    left.append(unfinished)
     assert CloudStore(tmp_path).steps == (0, 10, 20)
     assert store.verify() == {}
     assert all(file.exists() for file in left)

@@ -7,6 +7,7 @@ from torch import nn
 
 import geomprobe as gp
 from geomprobe.exceptions import SkippedLayerWarning
+from geomprobe.sampling import collect
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
@@ -87,6 +88,54 @@ def test_trap_06_hook_added_to_a_compiled_model():
         assert [finding.failed for finding in findings] == [None] * len(findings)
         compiled.model(X)
         assert len(compiled.graphs) == graphs
+
+
+class Inside(Network):
+    """Runs a layer in a compiled function of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.function = torch.compile(lambda x: self.head(x), backend="eager")
+
+    def forward(self, x):
+        return self.function(self.first(x).relu())
+
+
+class Decorated(Network):
+    forward = torch.compile(Network.forward, backend="eager")
+
+
+@torch.compile(backend="eager")
+def compiled_call(layer, x):
+    return layer(x)
+
+
+class Elsewhere(Network):
+    def forward(self, x):
+        return compiled_call(self.head, self.first(x).relu())
+
+
+LAYERS = ["first", "head.linear"]
+
+
+@pytest.mark.parametrize("kind", [Inside, Decorated])
+def test_layers_in_compiled_functions_of_a_model_are_heard(kind):
+    model = kind()
+    truth = model(X).detach()
+    with gp.Probe(model, LAYERS, strict=True) as probe:
+        model(X)
+    assert list(probe.clouds) == LAYERS
+    assert np.allclose(probe.clouds["head.linear"].points, truth, atol=1e-6)
+
+
+def test_layers_in_compiled_functions_of_others_are_heard_in_passes_of_geomprobe_and_else_named():
+    model = Elsewhere()
+    model(X)
+    reason = r"'head\.linear': never called; .*; or it is called in compiled code"
+    with pytest.warns(SkippedLayerWarning, match=reason), gp.Probe(model, LAYERS) as probe:
+        model(X)
+    assert list(probe.clouds) == ["first"]
+    assert list(collect(gp.Probe(model, LAYERS), X).clouds) == LAYERS
 
 
 def test_what_is_compiled_behind_the_back_of_a_probe_is_told():

@@ -55,8 +55,10 @@ def test_trap_16_copies_of_a_hooked_model(way):
     with gp.Probe(model, layers=["0", "2", "2#in"]) as probe:
         twin = TWINS[way](model)
         assert torch.equal(twin(X), model(X))
-        twin(X)
         assert probe.samples_seen == 6
+        copied = [*vars(twin)["_modules"].values()] if way == "EMA" else [twin]
+        hooked = [m for one in copied for m in one.modules() if m._forward_hooks]
+        assert not hooked  # Its first pass has taken them off.
         with gp.Probe(twin, layers="*2") as another:
             twin(X)
         assert another.samples_seen == 6
