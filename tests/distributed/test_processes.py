@@ -104,20 +104,20 @@ def sizes_and_warnings(widths, ids=None):
 
 
 @pytest.mark.parametrize("second", [[4, 3], [3, 3]], ids=["in one of them", "between them"])
-def test_a_layer_that_gives_no_cloud_in_one_process_gives_none_of_all(tmp_path, second):
+def test_a_layer_that_gives_no_cloud_in_one_process_gives_none_of_all(in_processes, second):
     def job(rank, processes):
         return sizes_and_warnings(second if rank else [4, 4])
 
-    (sizes, said), _ = in_processes(job, 2, tmp_path)
+    (sizes, said), _ = in_processes(job, 2)
     assert sizes == {"layer": 20}
     assert "layer 'cut' gives no cloud: its" in said
 
 
-def test_a_probe_that_was_detached_in_one_process_is_told_of_on_the_first(tmp_path):
+def test_a_probe_that_was_detached_in_one_process_is_told_of_on_the_first(in_processes):
     def job(rank, processes):
         return sizes_and_warnings([4, 2], ids=np.arange(9) if rank else None)
 
-    (_, said), (_, here) = in_processes(job, 2, tmp_path)
+    (_, said), (_, here) = in_processes(job, 2)
     assert "the probe is detached" in here
     assert "the clouds lack some of what process 1 has seen: observing layer" in said
 
