@@ -1,0 +1,62 @@
+"""A copy of a model that calculates in double precision, so that ranks and signs can be told."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from geomprobe.evidence import Samples, forward
+from geomprobe.hooks import quiet
+
+
+def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Samples, str]:
+    """Return a copy of a model on the CPU in float64, and its data.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it is.
+    data : Samples
+        Inputs and targets; what is whole numbers stays so.
+
+    Returns
+    -------
+    model : torch.nn.Module
+        In evaluation mode.
+    data : Samples
+    note : str
+        Why the copy has the precision of the model, where it cannot run in float64; else nothing.
+
+    Raises
+    ------
+    ValueError
+        No samples, or a model that cannot be copied.
+    """
+    if len(data) == 0:
+        raise ValueError("data holds no samples")
+
+    def doubled(leaf: Any) -> Any:
+        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
+        return leaf.double() if real else leaf
+
+    try:
+        with quiet(model):
+            own = copy.deepcopy(getattr(model, "_orig_mod", model)).to("cpu")
+    except Exception as error:
+        raise ValueError(
+            f"the model cannot be copied, to be looked at in double precision: {error}"
+        ) from error
+    for module in own.modules():
+        module.training = False
+    double = copy.deepcopy(own).double()
+    precise = Samples(*(pytree.tree_map(doubled, part) for part in data.to("cpu").parts))
+    try:
+        with quiet(double), torch.no_grad():
+            forward(double, precise.take(slice(0, 1)).inputs)
+    except (RuntimeError, TypeError, ValueError) as error:
+        return own, data.to("cpu"), f"The model cannot run in double precision: {error}."
+    return double, precise, ""
