@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from geomprobe.values import ByValue
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+Cotangents = Callable[[Tensor, Tensor | None], Tensor]
 
 #: A singular value this many times above the tolerance is none of rounding.
 _CLEAR = 1e3
@@ -162,7 +164,7 @@ def functional_dimension(
     trainable_parameters(model)
     copied, data, note = in_double_precision(model, data)
     with quiet(copied):
-        half, whole, n_rows = _factors(copied, data)
+        half, whole = jacobian_factors(copied, data, _every_output)
         parameters = trainable_parameters(copied)
         relative = max(whole.shape) * row_epsilon(parameters) if tolerance is None else tolerance
         _, values, directions = np.linalg.svd(whole, full_matrices=False)
@@ -175,10 +177,13 @@ def functional_dimension(
             with torch.no_grad():
                 for name, value in redrawn.items():
                     copied.get_parameter(name).copy_(value)
-            elsewhere.append(_rank(_values(_factors(copied, data)[1]), relative))
+            _, there = jacobian_factors(copied, data, _every_output)
+            elsewhere.append(numerical_rank(there, relative))
+        with torch.no_grad():
+            n_rows = len(data) * _outputs(copied, data.take(slice(0, 1))).numel()
     return JacobianRank(
         rank=rank,
-        rank_of_half=_rank(_values(half), relative),
+        rank_of_half=numerical_rank(half, relative),
         n_parameters=whole.shape[1],
         n_rows=n_rows,
         singular_values=values,
@@ -190,24 +195,25 @@ def functional_dimension(
     )
 
 
-def jacobian_factor(model: nn.Module, data: Samples) -> Array:
-    """Return a matrix with the row space and the singular values of the Jacobian on data.
+def jacobian_factors(
+    model: nn.Module, data: Samples, cotangents: Cotangents
+) -> tuple[Array, Array]:
+    """Return matrices with the row space and the singular values of a Jacobian on data.
 
     Parameters
     ----------
     model : torch.nn.Module
         In evaluation mode.
     data : Samples
+    cotangents : callable
+        From some outputs, of shape (n, ...), and their targets to C vectors at each, of shape
+        (n, C, ...), by which its Jacobian is multiplied.
 
     Returns
     -------
-    float64 array of shape (min(R, P), P)
+    half, whole : float64 arrays of shape (at most P, P)
+        Of the first half of the samples, and of all.
     """
-    return _factors(model, data)[1]
-
-
-def _factors(model: nn.Module, data: Samples) -> tuple[Array, Array, int]:
-    """Return such matrices for the first half of the samples and for all, and the outputs' number."""
     parameters = trainable_parameters(model)
     p = sum(parameter.numel() for parameter in parameters.values())
     with torch.no_grad():
@@ -219,30 +225,36 @@ def _factors(model: nn.Module, data: Samples) -> tuple[Array, Array, int]:
     )
     batch = max(1, min(p // size, 64))
     middle = len(data) // 2
-    factor = np.empty((0, p))
-    half = factor
+    whole = np.empty((0, p))
+    half = whole
     for start, stop in ((0, middle), (middle, len(data))):
-        for rows in _rows(model, parameters, data.take(slice(start, stop)), batch):
-            factor = np.concatenate([factor, rows])
-            if len(factor) > 2 * p:
-                factor = np.linalg.qr(factor, mode="r")
-        if len(factor) > p:
-            factor = np.linalg.qr(factor, mode="r")
-        half = factor if stop == middle else half
-    return half, factor, size * len(data)
+        for some in data.take(slice(start, stop)).batches(batch):
+            with torch.no_grad():
+                outputs = _outputs(model, some)
+            vectors = cotangents(outputs, some.targets)
+            rows, _ = jacobian_products(model, parameters, some, outputs, vectors, len(some))
+            whole = np.concatenate([whole, rows.double().numpy()])
+            if len(whole) > 2 * p:
+                whole = np.linalg.qr(whole, mode="r")
+        if len(whole) > p:
+            whole = np.linalg.qr(whole, mode="r")
+        half = whole if stop == middle else half
+    return half, whole
 
 
-def _rows(
-    model: nn.Module, parameters: Parameters, data: Samples, size: int
-) -> Iterator[Array]:
-    for batch in data.batches(size):
-        with torch.no_grad():
-            outputs = _outputs(model, batch)
-        k = outputs[0].numel()
-        basis = torch.eye(k, dtype=outputs.dtype).view(1, k, *outputs.shape[1:])
-        cotangents = basis.expand(len(outputs), *basis.shape[1:])
-        rows, _ = jacobian_products(model, parameters, batch, outputs, cotangents, len(batch))
-        yield rows.double().numpy()
+def numerical_rank(matrix: Array, relative: float) -> int:
+    """Count the singular values above a tolerance relative to the largest."""
+    return _rank(np.linalg.svd(matrix, compute_uv=False), relative)
+
+
+def _rank(values: Array, relative: float) -> int:
+    return int((values > relative * values[:1].sum()).sum())
+
+
+def _every_output(outputs: Tensor, targets: Tensor | None) -> Tensor:
+    k = outputs[0].numel()
+    basis = torch.eye(k, dtype=outputs.dtype).view(1, k, *outputs.shape[1:])
+    return basis.expand(len(outputs), *basis.shape[1:])
 
 
 def _outputs(model: nn.Module, data: Samples) -> Tensor:
@@ -261,15 +273,6 @@ def _outputs(model: nn.Module, data: Samples) -> Tensor:
     if not bool(torch.isfinite(outputs).all()):
         raise ValueError("outputs are not finite; leave such samples out, or mend the model")
     return outputs
-
-
-def _values(matrix: Array) -> Array:
-    values: Array = np.linalg.svd(matrix, compute_uv=False)
-    return values
-
-
-def _rank(values: Array, relative: float) -> int:
-    return int((values > relative * values[:1].sum()).sum())
 
 
 def _by_parameter(entries: Array, parameters: Parameters) -> dict[str, Array]:

@@ -202,8 +202,7 @@ def alexander_hirschowitz(variables: int, degree: int, rank: int) -> int:
     """
     if min(variables, degree, rank) < 1:
         raise ValueError(
-            "variables, degree and rank must be at least 1, got "
-            f"{variables}, {degree} and {rank}"
+            f"variables, degree and rank must be at least 1, got {variables}, {degree} and {rank}"
         )
     if degree == 2:
         rank = min(rank, variables)
