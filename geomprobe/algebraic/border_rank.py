@@ -118,8 +118,8 @@ def border_rank_scan(tensor: Any, rank: int, *, starts: int = 4, seed: int = 0) 
     given = checked(tensor, rank)
     if given.ndim < 3:
         raise ValueError(
-            f"tensor must have at least three modes, got shape {given.shape}; a matrix always has a "
-            "best approximation of any rank"
+            f"tensor must have at least three modes, got shape {given.shape}; a matrix always "
+            "has a best approximation of any rank"
         )
     if starts < 1:
         raise ValueError(f"starts must be at least 1, got {starts}")

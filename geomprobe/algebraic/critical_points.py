@@ -18,10 +18,10 @@ from geomprobe.algebraic.bent_loss import (
     slope_of,
 )
 from geomprobe.algebraic.functional_dimension import Cotangents, jacobian_factors
-from geomprobe.algebraic.precise import in_double_precision
+from geomprobe.algebraic.precise import in_double_precision, in_precision
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.hooks import quiet
-from geomprobe.jacobians import trainable_parameters
+from geomprobe.jacobians import row_epsilon, trainable_parameters
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
@@ -56,10 +56,12 @@ class Stationarity(ByValue):
     flat : int
         Eigenvalues within the tolerance around zero.
     symmetric : int
-        Flat directions that change the outputs at no input, and have as many beside them at
-        random parameters: those of the symmetries of the parameters.
+        Flat directions that change what the loss sees of the outputs at no input: the tangents of
+        the set of parameters with the same function. 0 at singular parameters, where this set may
+        have none; a note says so.
     flat_on_data : int
-        Flat directions that change none of the outputs on the data; these contain the symmetric.
+        Flat directions that change what the loss sees of the outputs at no input of the data; these
+        contain the symmetric ones.
     eigenvalues : array of shape (p,)
         Of the Hessian, rising.
     tolerance : float
@@ -185,20 +187,22 @@ def classify_critical_point(
         start = parameter_vector(copied)
         here = _critical_point_nearby(copied, data, loss, newton_steps)
         moved = float((parameter_vector(copied) - start).norm())
+        fitted = _is_fitted(copied, data, loss, tolerance)
         symmetric = on_data = 0
         if here.flat:
             seen = partial(_seen_by, loss)
-            on_data = here.flat_within(_kernel(jacobian_factors(copied, data, seen)[1]))
-            wide = _widened(data, p, seed) if probe is None else _with_targets(probe, data, seed)
-            everywhere = _kernel(jacobian_factors(copied, wide, seen)[1])
-            if len(everywhere) == len(_kernel(_nearby(copied, wide, seen, seed))):
+            on_data = here.flat_within(_kernel(copied, data, seen))
+            inputs = _widened(data, p, seed) if probe is None else in_precision(probe, start.dtype)
+            wide = Samples(inputs.inputs, _drawn(data.targets, len(inputs), seed))
+            everywhere = _kernel(copied, wide, seen)
+            _perturb(copied, seed)
+            if len(everywhere) == len(_kernel(copied, wide, seen)):
                 symmetric = here.flat_within(everywhere)
             else:
                 notes.append(
                     "The parameters are singular: the functional dimension grows nearby, and which "
                     "flat directions are symmetries is not told."
                 )
-        fitted = _is_fitted(copied, data, loss, tolerance)
     if fitted:
         notes.append(
             "The loss of every sample has no slope in its outputs: the data are fitted, and where "
@@ -270,42 +274,38 @@ def _is_fitted(model: nn.Module, data: Samples, loss: Loss, tolerance: float) ->
     return float(slope.abs().max()) <= tolerance * steepest * float(outputs.abs().max())
 
 
-def _kernel(matrix: Array) -> Array:
-    """Return orthonormal rows that span what a matrix sends to zero."""
-    _, values, directions = np.linalg.svd(matrix, full_matrices=True)
-    rounding = max(matrix.shape) * np.finfo(float).eps * values[:1].sum()
+def _kernel(model: nn.Module, data: Samples, seen: Cotangents) -> Array:
+    """Return orthonormal rows that span the directions in which nothing changes that is seen."""
+    factor = jacobian_factors(model, data, seen)[1]
+    _, values, directions = np.linalg.svd(factor, full_matrices=True)
+    epsilon = row_epsilon(trainable_parameters(model))
+    rounding = max(factor.shape) * epsilon * values[:1].sum()
     kernel: Array = directions[int((values > rounding).sum()) :]
     return kernel
 
 
-def _nearby(model: nn.Module, data: Samples, seen: Cotangents, seed: int) -> Array:
-    """Return the factor of the Jacobian at parameters a ten-thousandth away."""
+def _perturb(model: nn.Module, seed: int) -> None:
+    """Move the parameters by a ten-thousandth of their size."""
     here = parameter_vector(model)
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(here), generator=generator, dtype=here.dtype)
-    scale = 1e-4 * float(here.square().mean().sqrt() or 1.0)
-    try:
-        set_parameters(model, here + scale * noise)
-        return jacobian_factors(model, data, seen)[1]
-    finally:
-        set_parameters(model, here)
+    set_parameters(model, here + 1e-4 * float(here.square().mean().sqrt() or 1.0) * noise)
 
 
-def _with_targets(probe: Samples, data: Samples, seed: int) -> Samples:
-    """Return inputs with targets of the data, drawn at random."""
-    assert data.targets is not None
+def _drawn(targets: Tensor | None, count: int, seed: int) -> Tensor:
+    """Return so many of the targets, drawn at random."""
+    assert targets is not None
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(data), (len(probe),), generator=generator)
-    return Samples(probe.inputs, data.targets[drawn])
+    return targets[torch.randint(len(targets), (count,), generator=generator)]
 
 
 def _widened(data: Samples, count: int, seed: int) -> Samples:
-    """Return the inputs, and as many normal ones with their mean and covariance as are asked for."""
+    """Return the inputs, and so many normal ones with their mean and covariance."""
     inputs = data.inputs
-    if isinstance(inputs, Tensor) and inputs.is_floating_point():
-        generator = torch.Generator().manual_seed(seed)
-        rows = inputs.flatten(1)
-        mixing = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype)
-        drawn = rows.mean(dim=0) + mixing @ (rows - rows.mean(dim=0)) / len(rows) ** 0.5
-        inputs = torch.cat([inputs, drawn.view(count, *inputs.shape[1:])])
-    return _with_targets(Samples(inputs), data, seed)
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+        return Samples(inputs)
+    generator = torch.Generator().manual_seed(seed)
+    rows = inputs.flatten(1)
+    mixing = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype)
+    drawn = rows.mean(dim=0) + mixing @ (rows - rows.mean(dim=0)) / len(rows) ** 0.5
+    return Samples(torch.cat([inputs, drawn.view(count, *inputs.shape[1:])]))

@@ -1,9 +1,10 @@
-"""What depth saves: ranks along a deep polynomial network, and the shallow network for its function."""
+"""What depth saves: ranks along a deep polynomial network, and its shallow equal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import comb
 from typing import Any
 
@@ -69,8 +70,8 @@ def depth_efficiency(widths: Sequence[int], degree: int, *, seed: int = 0) -> De
     Raises
     ------
     ValueError
-        Fewer than three widths, one below one, a degree below two, or outputs of a degree beyond the
-        primes.
+        Fewer than three widths, one below one, a degree below two, or outputs of a degree beyond
+        the primes.
     MemoryEstimateError
         Flattenings that do not fit in memory.
 
@@ -107,7 +108,7 @@ def depth_efficiency(widths: Sequence[int], degree: int, *, seed: int = 0) -> De
         ranks=ranks,
         shallow_width_at_least=least,
         shallow_width_at_most=2 * widths[-1] * generic_rank((widths[0],), (total,)),
-        deep_parameters=sum(a * b for a, b in zip(widths, widths[1:], strict=False)),
+        deep_parameters=sum(a * b for a, b in pairwise(widths)),
         shallow_parameters_at_least=least * ends,
     )
 
@@ -171,13 +172,13 @@ def _flattening_rank(widths: tuple[int, ...], degree: int, total: int, k: int, s
         "Take smaller widths or a smaller degree.",
     )
     field, rng = PrimeField(PRIMES[0]), np.random.default_rng(seed)
-    weights = [field.draw(rng, b, a) for a, b in zip(widths, widths[1:], strict=False)]
+    weights = [field.draw(rng, b, a) for a, b in pairwise(widths)]
     u, x = field.draw(rng, most, n), field.draw(rng, most, n)
     row = _vandermonde_inverse(total, k, field.prime)
     flat = np.zeros((outputs * most, most))
     for s, factor in enumerate(row):
         points = field.reduced(s * u[:, None] + x)
-        values = points.reshape(-1, n)
+        values: Array = points.reshape(-1, n)
         for weight in weights[:-1]:
             values = field.power(field.product(values, weight.T), degree)
         values = field.product(values, weights[-1].T).reshape(most, most, outputs)

@@ -1,4 +1,4 @@
-"""Matrices of bounded rank: the critical points of the distance to a matrix, and how many there are."""
+"""Matrices of bounded rank: all critical points of the distance to a matrix."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def eckart_young_critical_points(matrix: Any, rank: int) -> EckartYoung:
     given = np.asarray(matrix, dtype=np.float64)
     if given.ndim != 2 or not given.size or not np.isfinite(given).all():
         raise ValueError(f"matrix must hold finite numbers, of shape (m, n); got {given.shape}")
-    number = determinantal_ed_degree(*given.shape, rank)
+    number = determinantal_ed_degree(given.shape[0], given.shape[1], rank)
     require_memory(
         16 * number * given.size, f"{number} matrices of shape {given.shape}", "Take a smaller one."
     )
@@ -173,6 +173,6 @@ def inversions(subset: Sequence[int] | Array) -> int:
 
 
 def are_distinct(values: Array) -> bool:
-    """Tell whether falling singular values differ from each other and from zero, beyond rounding."""
+    """Tell whether falling singular values differ from each other and from zero."""
     apart = -np.diff(np.append(values, 0.0))
     return bool((apart > 1e-9 * values[0]).all())

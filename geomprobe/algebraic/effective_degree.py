@@ -124,7 +124,8 @@ def effective_degree(
 
     def pooled(some: Array) -> Array:
         whole = variations[some].sum()
-        return np.sqrt(squares[some].sum(axis=0) / whole) if whole else 0 * squares[0]
+        errors: Array = np.sqrt(squares[some].sum(axis=0) / (whole or 1.0))
+        return errors
 
     def numbers(some: Array) -> Array:
         errors = pooled(some)

@@ -1,8 +1,8 @@
 """Gaussian elimination over a prime field, in matrix products of double precision.
 
-Entries are whole numbers of the interval [-p/2, p/2] in float64, for a prime p below 2^31. A factor is
-split at 2^16, so that each part times an entry is below 2^46, and a sum of 128 such products below
-2^53: the products of BLAS are exact.
+Entries are whole numbers of the interval [-p/2, p/2] in float64, for a prime p below 2^31. A factor
+is split at 2^16, so that each part times an entry is at most 2^45, and a sum of 128 such products
+below 2^53: the products of BLAS are exact.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def minus_product(matrix: Array, rows: Array, left: Array, right: Array, p: floa
 
 @njit(cache=True, nogil=True)
 def _reduced(x: float, p: float) -> float:
-    return x - np.rint(x / p) * p
+    return float(x - np.rint(x / p) * p)
 
 
 @njit(cache=True, nogil=True)

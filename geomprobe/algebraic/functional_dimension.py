@@ -127,8 +127,8 @@ def functional_dimension(
         Relative to the largest singular value; by default the larger side of the Jacobian times the
         machine precision.
     draws : int
-        At how many random parameters to take the rank too. There every tensor is drawn from a normal
-        distribution with the median size of its entries (all-zero ones with that of all).
+        At how many random parameters to take the rank too. There every tensor is drawn from a
+        normal distribution with the median size of its entries (all-zero ones with that of all).
     seed : int
         Seed of the draws.
 
@@ -154,8 +154,9 @@ def functional_dimension(
 
     References
     ----------
-    Grigsby, J. E., Lindsey, K., Meyerhoff, R. and Wu, C. (2022). Functional dimension of feedforward
-    ReLU neural networks. arXiv:2209.04036, definition of the batch functional dimension.
+    Grigsby, J. E., Lindsey, K., Meyerhoff, R. and Wu, C. (2022). Functional dimension of
+    feedforward ReLU neural networks. arXiv:2209.04036, definition of the batch functional
+    dimension.
     """
     if tolerance is not None and not 0 < tolerance < 1:
         raise ValueError(f"tolerance must be between 0 and 1, got {tolerance}")
@@ -171,7 +172,7 @@ def functional_dimension(
         rank = _rank(values, relative)
         used = 1 - np.square(directions[:rank]).sum(axis=0)
         redundancy = _by_parameter(np.clip(used, 0, 1), parameters)
-        silent = _by_parameter(~whole.any(axis=0), parameters)
+        silent = _by_parameter(np.logical_not(whole.any(axis=0)), parameters)
         elsewhere = []
         for redrawn in _redrawn(parameters, draws, seed):
             with torch.no_grad():
@@ -225,7 +226,7 @@ def jacobian_factors(
     )
     batch = max(1, min(p // size, 64))
     middle = len(data) // 2
-    whole = np.empty((0, p))
+    whole: Array = np.empty((0, p))
     half = whole
     for start, stop in ((0, middle), (middle, len(data))):
         for some in data.take(slice(start, stop)).batches(batch):
@@ -235,9 +236,9 @@ def jacobian_factors(
             rows, _ = jacobian_products(model, parameters, some, outputs, vectors, len(some))
             whole = np.concatenate([whole, rows.double().numpy()])
             if len(whole) > 2 * p:
-                whole = np.linalg.qr(whole, mode="r")
+                whole = np.asarray(np.linalg.qr(whole, mode="r"))
         if len(whole) > p:
-            whole = np.linalg.qr(whole, mode="r")
+            whole = np.asarray(np.linalg.qr(whole, mode="r"))
         half = whole if stop == middle else half
     return half, whole
 

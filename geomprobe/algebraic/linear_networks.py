@@ -243,7 +243,9 @@ def _index(
     if sum(factor.size for factor in factors) > _LARGEST_HESSIAN:
         reason = f"more than {_LARGEST_HESSIAN} parameters, and no closed form at such weights"
         return Estimate.undefined(reason)
-    model = nn.Sequential(*[nn.Linear(*factor.shape[::-1], bias=False) for factor in factors])
+    model = nn.Sequential(
+        *[nn.Linear(len(factor.T), len(factor), bias=False) for factor in factors]
+    )
     model.double()
     for layer, factor in zip(model, factors, strict=True):
         layer.weight.data = torch.from_numpy(factor)

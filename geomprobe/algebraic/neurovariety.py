@@ -1,4 +1,4 @@
-"""Neurovarieties: what a network with a power as its activation can express, and in how many ways."""
+"""Neurovarieties: what networks with a power as activation express, and in how many ways."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def neurovariety_dimension(
     Raises
     ------
     ValueError
-        Fewer than two widths, a width or degree below one, or outputs of a degree beyond the primes.
+        Fewer than two widths, a width or degree below one, or outputs of a degree beyond the
+        primes.
     MemoryEstimateError
         The Jacobian would take too much memory.
 

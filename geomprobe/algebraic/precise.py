@@ -39,10 +39,6 @@ def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Sam
     if len(data) == 0:
         raise ValueError("data holds no samples")
 
-    def doubled(leaf: Any) -> Any:
-        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
-        return leaf.double() if real else leaf
-
     try:
         with quiet(model):
             own = copy.deepcopy(getattr(model, "_orig_mod", model)).to("cpu")
@@ -53,10 +49,20 @@ def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Sam
     for module in own.modules():
         module.training = False
     double = copy.deepcopy(own).double()
-    precise = Samples(*(pytree.tree_map(doubled, part) for part in data.to("cpu").parts))
+    precise = in_precision(data, torch.float64)
     try:
         with quiet(double), torch.no_grad():
             forward(double, precise.take(slice(0, 1)).inputs)
     except (RuntimeError, TypeError, ValueError) as error:
         return own, data.to("cpu"), f"The model cannot run in double precision: {error}."
     return double, precise, ""
+
+
+def in_precision(data: Samples, dtype: torch.dtype) -> Samples:
+    """Return samples on the CPU, their real numbers in a precision; whole numbers stay so."""
+
+    def converted(leaf: Any) -> Any:
+        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
+        return leaf.to(dtype) if real else leaf
+
+    return Samples(*(pytree.tree_map(converted, part) for part in data.to("cpu").parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class PrimeField:
 
     def reduced(self, a: Array) -> Array:
         """Return whole numbers below 2^53 modulo the prime."""
-        return a - np.rint(a / self.prime) * self.prime
+        remainder: Array = a - np.rint(a / self.prime) * self.prime
+        return remainder
 
     def times(self, a: Array, b: Array) -> Array:
         """Return the product entry by entry, with numpy's broadcasting."""
@@ -56,7 +58,7 @@ class PrimeField:
         """Return the product of an array of shape (..., k) and a matrix of shape (k, n)."""
         from geomprobe.algebraic.elimination import minus_product
 
-        rows = a.reshape(-1, a.shape[-1])
+        rows = a.reshape(prod(a.shape[:-1]), a.shape[-1])
         nothing = np.zeros((len(rows), b.shape[1]))
         negative = minus_product(nothing, np.arange(len(rows)), rows, b, self.prime)
         return -negative.reshape(*a.shape[:-1], b.shape[1])

@@ -1,4 +1,4 @@
-"""Secant varieties: what sums of so many rank-one tensors fill, and the rank of a generic tensor."""
+"""Secant varieties: what sums of rank-one tensors fill, and the rank of a generic tensor."""
 
 from __future__ import annotations
 

@@ -53,8 +53,9 @@ class ShallowPolynomial(ByValue):
 
     def __call__(self, x: Any) -> Array:
         """Evaluate the network on inputs of shape (n, inputs); returns (n, outputs)."""
-        values: Array = (np.asarray(x, dtype=np.float64) @ self.inner.T) ** self.degree
-        return values @ self.outer.T
+        hidden = (np.asarray(x, dtype=np.float64) @ self.inner.T) ** self.degree
+        values: Array = hidden @ self.outer.T
+        return values
 
     def tensor(self) -> Array:
         r"""Return the symmetric tensors :math:`\sum_i c_{ki} w_i^{\otimes d}`.
@@ -146,7 +147,7 @@ def polynomial_network(
     counts = np.array([_orderings(entry, n) for entry in entries])
     scale = np.sqrt(counts)
     norm = float(np.linalg.norm(given))
-    wanted = given[(slice(None), *entries.T)] * scale / norm
+    wanted = np.moveaxis(given, 0, -1)[tuple(entries.T)].T * scale / norm
     size = width * (n + outputs)
     require_memory(
         16 * (wanted.size + size) * size,
@@ -158,7 +159,8 @@ def polynomial_network(
         return x[: width * n].reshape(width, n), x[width * n :].reshape(outputs, width)
 
     def powers(inner: Array) -> Array:
-        return np.prod(inner[:, entries], axis=2) * scale
+        values: Array = np.prod(inner[:, entries], axis=2) * scale
+        return values
 
     def residuals(x: Array) -> Array:
         inner, outer = split(x)
@@ -169,7 +171,7 @@ def polynomial_network(
         slopes = np.zeros((width, n, len(entries)))
         for mode in range(degree):
             others = np.prod(inner[:, np.delete(entries, mode, axis=1)], axis=2) * scale
-            np.add.at(slopes, (slice(None), entries[:, mode], np.arange(len(entries))), others)
+            slopes += others[:, None] * np.eye(n)[:, entries[:, mode]]
         by_inner = np.einsum("kw,wim->kmwi", outer, slopes).reshape(-1, width * n)
         by_outer = np.einsum("kl,wm->kmlw", np.eye(outputs), powers(inner))
         whole = np.concatenate([by_inner, by_outer.reshape(-1, outputs * width)], axis=1)
@@ -235,16 +237,16 @@ def symmetric_tensor(polynomial: Callable[[Array], Any], inputs: int, degree: in
     misfit = np.abs(monomials @ fitted - values).max()
     if not misfit <= 1e-6 * np.abs(values).max():
         raise ValueError(
-            f"the function is no form of degree {degree}: the best one misses it by {misfit:.2g} of "
-            f"{np.abs(values).max():.2g}"
+            f"the function is no form of degree {degree}: the best one misses it by {misfit:.2g} "
+            f"of {np.abs(values).max():.2g}"
         )
     counts = np.array([_orderings(entry, inputs) for entry in entries])
-    tensor = np.zeros((values.shape[1], *[inputs] * degree))
+    tensor = np.zeros((*[inputs] * degree, values.shape[1]))
     every = np.indices((inputs,) * degree).reshape(degree, -1)
     place = {tuple(entry): number for number, entry in enumerate(entries.tolist())}
     which = np.array([place[tuple(sorted(entry))] for entry in every.T.tolist()])
-    tensor[(slice(None), *every)] = (fitted / counts[:, None])[which].T
-    return tensor
+    tensor[tuple(every)] = (fitted / counts[:, None])[which]
+    return np.moveaxis(tensor, -1, 0)
 
 
 def _checked(tensor: Any, width: int, starts: int) -> Array:
