@@ -99,7 +99,18 @@ def depth_efficiency(widths: Sequence[int], degree: int, *, seed: int = 0) -> De
     if total >= min(PRIMES):
         raise ValueError(f"outputs of degree {total} are beyond the primes calculated with")
     blocks = sorted({degree**level for level in range(len(widths) - 2)} | {total // 2})
-    ranks = {k: _flattening_rank(widths, degree, total, k, seed) for k in blocks if 0 < k < total}
+    blocks = [k for k in blocks if 0 < k < total]
+    sizes = [_largest_rank(widths, total, k) for k in blocks]
+    most = max(sizes, default=1)
+    require_memory(
+        64 * most**2 * max(total + 1, *widths),
+        f"a flattening of rank up to {most}",
+        "Take smaller widths or a smaller degree.",
+    )
+    ranks = {
+        k: _flattening_rank(widths, degree, total, k, size, seed)
+        for k, size in zip(blocks, sizes, strict=True)
+    }
     least = max(ranks.values(), default=1)
     ends = widths[0] + widths[-1]
     return DepthEfficiency(
@@ -162,15 +173,16 @@ def hierarchical_tucker_ranks(
     return ranks
 
 
-def _flattening_rank(widths: tuple[int, ...], degree: int, total: int, k: int, seed: int) -> int:
+def _largest_rank(widths: tuple[int, ...], total: int, k: int) -> int:
+    n = widths[0]
+    return min(widths[-1] * comb(n - 1 + k, k), comb(n - 1 + total - k, total - k))
+
+
+def _flattening_rank(
+    widths: tuple[int, ...], degree: int, total: int, k: int, most: int, seed: int
+) -> int:
     """Return the rank of the outputs' tensors, one above the other, flattened at k modes."""
     n, outputs = widths[0], widths[-1]
-    most = min(outputs * comb(n - 1 + k, k), comb(n - 1 + total - k, total - k))
-    require_memory(
-        64 * most**2 * max(total + 1, *widths),
-        f"a flattening of rank up to {most}",
-        "Take smaller widths or a smaller degree.",
-    )
     field, rng = PrimeField(PRIMES[0]), np.random.default_rng(seed)
     weights = [field.draw(rng, b, a) for a, b in pairwise(widths)]
     u, x = field.draw(rng, most, n), field.draw(rng, most, n)

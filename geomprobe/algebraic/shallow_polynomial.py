@@ -218,7 +218,8 @@ def symmetric_tensor(polynomial: Callable[[Array], Any], inputs: int, degree: in
 
     Notes
     -----
-    Interpolation in the monomials, at random points of the sphere.
+    Interpolation in the monomials, at random points of several lengths: on one sphere, forms of
+    lower degree could pass for such.
     """
     entries = np.array(list(combinations_with_replacement(range(inputs), degree)))
     require_memory(
@@ -228,7 +229,8 @@ def symmetric_tensor(polynomial: Callable[[Array], Any], inputs: int, degree: in
     )
     rng = np.random.default_rng(0)
     points = rng.normal(size=(2 * len(entries) + 2, inputs))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    lengths = rng.uniform(0.5, 1, (len(points), 1))
+    points *= lengths / np.linalg.norm(points, axis=1, keepdims=True)
     values = np.asarray(polynomial(points), dtype=np.float64)
     if values.ndim != 2 or len(values) != len(points):
         raise ValueError(f"outputs of {len(points)} inputs have shape {values.shape}")
