@@ -111,7 +111,8 @@ class Stationarity(ByValue):
             order = np.arange(start, stop)
             label = f"{name}: {stop - start}"
             axes.plot(order, self.eigenvalues[start:stop], ".", color=colour, label=label)
-        axes.set_yscale("symlog", linthresh=max(self.tolerance, np.finfo(float).tiny))
+        largest = float(np.abs(self.eigenvalues).max()) or 1.0
+        axes.set_yscale("symlog", linthresh=max(self.tolerance, 1e-4 * largest))
         axes.set(xlabel="index", ylabel="eigenvalue of the Hessian", title=self.kind)
         axes.legend()
         return axes
