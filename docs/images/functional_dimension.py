@@ -1,4 +1,4 @@
-"""The picture of functional_dimension.md: singular values of Jacobians, smooth, ReLU and singular."""
+"""The picture of functional_dimension.md: singular values of Jacobians of three networks."""
 
 from pathlib import Path
 
