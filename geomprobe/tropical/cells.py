@@ -1,0 +1,106 @@
+"""What the meshes of cells share: vertices between vertices, and cuts in the order of the pass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geomprobe.storage import Array
+from geomprobe.tropical.signs import extended, extent
+from geomprobe.tropical.tape import Kink
+
+#: A height below this share of its unit's largest is zero.
+TOLERANCE = 3e-14
+
+
+class CellMesh(ABC):
+    """Vertices of convex cells on which everything is affine; cells are cut where a model bends.
+
+    Parameters
+    ----------
+    vertices : int
+        Of the domain, before the first cut.
+
+    Attributes
+    ----------
+    phantoms : bool
+        Whether walls may stand where nothing changes: those of a maximum between two candidates
+        that are both below a third.
+    """
+
+    def __init__(self, vertices: int) -> None:
+        self.version = 0
+        self.phantoms = False
+        self._counts = [vertices]
+        self._first, self._second = np.empty(0, np.int64), np.empty(0, np.int64)
+        self._share = np.empty(0)
+
+    @property
+    def vertices(self) -> int:
+        """How many vertices there are."""
+        return self._counts[-1]
+
+    def lift(self, rows: Tensor, version: int) -> Tensor:
+        """Interpolate rows of a former version at the vertices made since."""
+        since = slice(self._counts[version] - self._counts[0], None)
+        flat = np.ascontiguousarray(rows.flatten(1).cpu().numpy())
+        lifted = extended(flat, self._first[since], self._second[since], self._share[since])
+        return torch.from_numpy(lifted).to(rows.device).reshape(-1, *rows.shape[1:])
+
+    def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
+        """Cut the cells where an operation bends, and apply it."""
+        if kink.bend.windows is None:
+            (entries,) = rows
+            for threshold in kink.bend.thresholds:
+                if isinstance(threshold, float) and threshold == 0:
+                    entries = self._cut(entries, kink)
+                else:
+                    entries = self._cut(entries - threshold, kink) + threshold
+            # What was cut is nobody else's.
+            in_place = None if entries is rows[0] else kink.bend.in_place
+            return in_place(entries) if in_place else kink.apply(entries)
+        candidates = kink.bend.windows(*rows)
+        best = candidates[..., 0]
+        for k in range(1, candidates.shape[-1]):
+            self.phantoms |= k > 1
+            former = self.version
+            gain = self._cut(candidates[..., k] - best, kink)
+            if self.version != former:
+                candidates, best = self.lift(candidates, former), self.lift(best, former)
+            best = best + gain.clamp_min(0)
+        return kink.bend.sign * best.reshape(-1, *kink.shape)
+
+    def _cut(self, heights: Tensor, kink: Kink) -> Tensor:
+        """Cut along the zeros of heights, (n, *shape); return them at all vertices then."""
+        flat = heights.flatten(1).cpu().contiguous().numpy()
+        low, high = extent(flat)
+        zero = TOLERANCE * np.maximum(-low, high)
+        mixed = np.flatnonzero((low < -zero) & (high > zero))
+        if not len(mixed):
+            return heights
+        shape, former = heights.shape[1:], self.version
+        if 2 * len(mixed) > len(zero):
+            cut = torch.from_numpy(self._split(flat, zero, kink))
+            return cut.to(heights.device).reshape(-1, *shape)
+        cut = self._split(flat[:, mixed], zero[mixed], kink)
+        lifted = self.lift(torch.from_numpy(flat), former)
+        lifted[:, mixed] = torch.from_numpy(cut)
+        return lifted.to(heights.device).reshape(-1, *shape)
+
+    def _grow(self, first: Array, second: Array, share: Array) -> None:
+        """Take new vertices, each between two earlier ones."""
+        if not len(first):
+            return
+        self._first = np.concatenate([self._first, first])
+        self._second = np.concatenate([self._second, second])
+        self._share = np.concatenate([self._share, share])
+        self._counts.append(self.vertices + len(first))
+        self.version += 1
+
+    @abstractmethod
+    def _split(self, heights: Array, zero: Array, kink: Kink) -> Array:
+        """Cut along the zeros of the columns; return them at all vertices then."""

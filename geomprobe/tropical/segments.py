@@ -1,0 +1,277 @@
+"""A network along straight lines: its exact breakpoints, and its slope on every piece."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from geomprobe.storage import Array
+from geomprobe.tropical.branches import Branches
+from geomprobe.tropical.inputs import aligned, as_batch, norm
+from geomprobe.tropical.polyline import Polyline, TooManyBreakpoints
+from geomprobe.tropical.recording import record
+from geomprobe.tropical.tape import Tape
+from geomprobe.values import ByValue
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Slopes that differ by less than this share of the largest are equal.
+SAME_SLOPE = 1e-10
+#: Largest deviation from affinity, over the largest output, of a certified result.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPieces(ByValue):
+    """A network along a polyline, piece by piece.
+
+    Parameters
+    ----------
+    t : float64 array of shape (n + 1,)
+        Breakpoints and both ends; corner number i of the polyline is at t = i.
+    values : float64 array of shape (n + 1, outputs)
+        Outputs there.
+    slopes : float64 array of shape (n, outputs)
+        Derivative in t on each piece, exact to rounding however short it is.
+    origin : int array of shape (n + 1,)
+        Which of ``bends`` made each breakpoint; -1 at corners of the polyline.
+    bends : tuple of str
+        What bends, in the order of the pass, by the module it happens in.
+    length : float
+        Euclidean length of the polyline.
+    deviation : float
+        Largest distance of the network at the middle of a piece from the mean of the ends, over the
+        largest output: rounding, if no breakpoint is missing.
+    """
+
+    t: Array
+    values: Array
+    slopes: Array
+    origin: Array
+    bends: tuple[str, ...]
+    length: float
+    deviation: float
+
+    @property
+    def activation_pieces(self) -> int:
+        """Pieces on which no unit changes its branch."""
+        return len(self.slopes)
+
+    @property
+    def linear_pieces(self) -> int:
+        """Pieces when neighbours with one affine map are merged."""
+        return 1 + int(self.kinked.sum())
+
+    @property
+    def kinked(self) -> Array:
+        """Whether the slope changes, at each inner breakpoint: bool array of shape (n - 1,)."""
+        jumps = np.abs(np.diff(self.slopes, axis=0)).max(axis=1, initial=0.0)
+        return (jumps > SAME_SLOPE * np.abs(self.slopes).max()) | (self.origin[1:-1] < 0)
+
+    @property
+    def certified(self) -> bool:
+        """Whether the network was seen to be affine on every piece."""
+        return self.deviation <= ROUNDING
+
+    def by_bend(self) -> dict[str, int]:
+        """Count the breakpoints of each bend."""
+        counts = Counter(self.origin[self.origin >= 0].tolist())
+        return {name: counts[number] for number, name in enumerate(self.bends)}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the outputs along the polyline, with a mark where a slope changes."""
+        import matplotlib.pyplot as plt
+
+        axes = plt.subplots()[1] if ax is None else ax
+        marks = [0, *(np.flatnonzero(self.kinked) + 1).tolist(), len(self.t) - 1]
+        few = len(marks) <= 60
+        for output in self.values.T:
+            axes.plot(self.t, output, marker="o" if few else "", markevery=marks, markersize=3)
+        axes.set(xlabel="t", ylabel="outputs", title=f"{self.linear_pieces} linear pieces")
+        return axes
+
+
+def linear_pieces(
+    model: nn.Module, start: Any, end: Any, *further: Any, max_pieces: int = 100_000
+) -> LinearPieces:
+    """Compute the linear pieces of a network along a segment or a polyline, exactly.
+
+    Every quantity in a piecewise-linear network is affine between the breakpoints found so far.
+    Operation by operation, in the order of the pass, the zeros of what bends become breakpoints,
+    and all that is still needed is interpolated there: no layer is run twice.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Any composition of affine operations (linear, convolution, BatchNorm in evaluation mode,
+        average pooling, sums, concatenation, ...) and bends (ReLU, leaky and parametric ReLU, hard
+        tanh, clamp, abs, max-pooling, maximum, ...), written as modules or as functions. Looked at
+        in evaluation mode, and left as it was.
+    start, end, *further : tensor, or a tuple, list or dict of tensors
+        Inputs as a data set gives them, without the axis of the batch: the corners of the polyline.
+        Floating-point tensors move; the others must be equal in all.
+    max_pieces : int
+        A line with more is refused.
+
+    Returns
+    -------
+    LinearPieces
+
+    Raises
+    ------
+    ValueError
+        An operation that is not continuous and piecewise linear, by name; inputs of different
+        shapes, or equal neighbours; more than ``max_pieces`` pieces, with how many were reached.
+    TypeError
+        An output that is not one tensor.
+
+    Notes
+    -----
+    Double precision, from the parameters as they are. Breakpoints closer together than 1e-12 of
+    their segment count as one. Time: less than one forward pass a piece, and two more for the slope
+    and the certificate. Where the rows do not fit into memory, the line is cut into parts.
+
+    References
+    ----------
+    Raghu, M. et al. (2017). On the expressive power of deep neural networks. ICML. Hanin, B. and
+    Rolnick, D. (2019). Complexity of linear regions in deep networks. ICML.
+    """
+    if max_pieces < 1:
+        raise ValueError(f"max_pieces must be at least 1, got {max_pieces}")
+    corners = [start, end, *further]
+    names = ["start", "end", *(f"corner {i}" for i in range(2, len(corners)))]
+    points = aligned(corners, names)
+    lengths = norm([part[1:] - part[:-1] for part in points])
+    if bool((lengths == 0).any()):
+        at = int(torch.argmin(lengths))
+        raise ValueError(f"{names[at]} and {names[at + 1]} are equal: there is no line between them")
+    tape = record(model, as_batch(start))
+    starts, ends = [part[:-1] for part in points], [part[1:] for part in points]
+    found = breakpoints(tape, starts, ends, most=max_pieces - len(lengths))
+    slopes, middles = slopes_between(tape, starts, ends, found)
+    tape.require_agreement([part[:8] for part in points])
+    same = found.segment[1:] == found.segment[:-1]
+    means = (found.values[1:] + found.values[:-1])[same] / 2
+    largest = float(np.abs(found.values).max(initial=0.0))
+    deviation = float(np.abs(middles - means).max(initial=0.0))
+    once = (found.t > 0) | (found.segment == 0)
+    return LinearPieces(
+        (found.segment + found.t)[once],
+        found.values[once],
+        slopes,
+        found.origin[once],
+        tuple(kink.name for kink in tape.kinks),
+        float(lengths.sum()),
+        deviation / largest if largest else 0.0,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Breakpoints:
+    """Breakpoints on segments, with the ends of each: arrays over them, in order.
+
+    Parameters
+    ----------
+    segment, t, origin : array of shape (n,)
+        As of :class:`~geomprobe.tropical.polyline.Polyline`.
+    values : float64 array of shape (n, outputs)
+    """
+
+    segment: Array
+    t: Array
+    origin: Array
+    values: Array
+
+
+def breakpoints(
+    tape: Tape, starts: Sequence[Tensor], ends: Sequence[Tensor], *, most: int
+) -> Breakpoints:
+    """Find all breakpoints on segments.
+
+    Parameters
+    ----------
+    tape : Tape
+    starts, ends : sequence of Tensor
+        Rows, (segments, 1, *shape), of each tensor of the input.
+    most : int
+        Refuse more than so many on all segments together.
+    """
+    limit, segments = tape.rows_in_memory(), len(starts[0])
+    size = max(1, limit // 16)
+    waiting = [(np.arange(i, min(i + size, segments)), 0.0, 1.0) for i in range(0, segments, size)]
+    done: list[Breakpoints] = []
+    total = 0
+    while waiting:
+        which, low, high = waiting.pop()
+        ceiling = most - total + 2 * len(which)
+        mesh = Polyline(len(which), min(limit, ceiling))
+        try:
+            values = tape.run(mesh, *_between(starts, ends, which, low, high))
+        except TooManyBreakpoints as reached:
+            if reached.inputs > ceiling:
+                raise ValueError(
+                    f"more than {most} breakpoints: {total + reached.inputs - 2 * len(which)} were "
+                    f"reached at {reached.kink!r}. Take a shorter line, or allow more"
+                ) from None
+            half, middle = len(which) // 2, (low + high) / 2
+            if half:
+                waiting += [(which[:half], low, high), (which[half:], low, high)]
+            elif low < middle < high:
+                waiting += [(which, low, middle), (which, middle, high)]
+            continue
+        t = low + (high - low) * mesh.t
+        keep = (mesh.origin >= 0) | (t == 0) | (t == 1)  # The ends of parts are no breakpoints.
+        total += int((mesh.origin >= 0).sum())
+        kept = values[torch.from_numpy(keep).to(values.device)].cpu().numpy()
+        done.append(Breakpoints(which[mesh.segment][keep], t[keep], mesh.origin[keep], kept))
+    parts = [
+        np.concatenate(column)
+        for column in zip(*((d.segment, d.t, d.origin, d.values) for d in done), strict=True)
+    ]
+    order = np.lexsort((parts[1], parts[0]))
+    return Breakpoints(*(part[order] for part in parts))
+
+
+def _between(
+    starts: Sequence[Tensor], ends: Sequence[Tensor], which: Array, low: float, high: float
+) -> list[Tensor]:
+    """Return the rows of both ends of parts of segments, one after another."""
+    at = torch.from_numpy(which).to(starts[0].device)
+    return [
+        torch.stack([(1 - s) * a[at] + s * b[at] for s in (low, high)], 1).flatten(0, 1)
+        for a, b in zip(starts, ends, strict=True)
+    ]
+
+
+def slopes_between(
+    tape: Tape, starts: Sequence[Tensor], ends: Sequence[Tensor], found: Breakpoints
+) -> tuple[Array, Array]:
+    """Return slopes in t, and the values at the middle, of each piece: (pieces, outputs) each."""
+    left = np.flatnonzero(found.segment[1:] == found.segment[:-1])
+    segment, t = found.segment[left], (found.t[left] + found.t[left + 1]) / 2
+    size = max(1, tape.rows_in_memory() // 2)
+    slopes, middles = [], []
+    for first in range(0, len(left), size):
+        part = slice(first, first + size)
+        which, local = np.unique(segment[part], return_inverse=True)
+        start = torch.from_numpy(2 * local.reshape(-1)).to(starts[0].device)
+        place = torch.from_numpy(t[part]).to(starts[0].device)
+
+        def spread(rows: Tensor, start: Tensor = start, place: Tensor = place) -> Tensor:
+            low, high = rows[start], rows[start + 1]
+            share = place.reshape(-1, *[1] * (rows.ndim - 1))
+            base = (1 - share) * low + share * high
+            return torch.cat([base, base + (high - low)])
+
+        outputs = tape.run(Branches(len(place), spread), *_between(starts, ends, which, 0.0, 1.0))
+        base, moved = outputs.chunk(2)
+        middles.append(base.cpu().numpy())
+        slopes.append((moved - base).cpu().numpy())
+    return np.concatenate(slopes), np.concatenate(middles)
