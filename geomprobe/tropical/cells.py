@@ -17,6 +17,14 @@ from geomprobe.tropical.tape import Kink
 TOLERANCE = 3e-14
 
 
+class TooManyCells(Exception):
+    """A mesh has outgrown its limit: how many vertices it had, and where."""
+
+    def __init__(self, vertices: int, kink: str) -> None:
+        super().__init__(vertices, kink)
+        self.vertices, self.kink = vertices, kink
+
+
 class CellMesh(ABC):
     """Vertices of convex cells on which everything is affine; cells are cut where a model bends.
 
@@ -50,6 +58,10 @@ class CellMesh(ABC):
         flat = np.ascontiguousarray(rows.flatten(1).cpu().numpy())
         lifted = extended(flat, self._first[since], self._second[since], self._share[since])
         return torch.from_numpy(lifted).to(rows.device).reshape(-1, *rows.shape[1:])
+
+    def positions(self, corners: Array) -> Array:
+        """Return where the vertices are, (vertices, d), from the corners of the domain."""
+        return extended(np.ascontiguousarray(corners), self._first, self._second, self._share)
 
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Cut the cells where an operation bends, and apply it."""

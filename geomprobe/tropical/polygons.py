@@ -6,17 +6,10 @@ import numpy as np
 from numba import njit
 
 from geomprobe.storage import Array
-from geomprobe.tropical.cells import CellMesh
+from geomprobe.tropical.cells import CellMesh, TooManyCells
+from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, roomy, write_signs
 from geomprobe.tropical.tape import Kink
-
-
-class TooManyCells(Exception):
-    """A mesh has outgrown its limit: how many cells it had, and where."""
-
-    def __init__(self, cells: int, kink: str) -> None:
-        super().__init__(cells, kink)
-        self.cells, self.kink = cells, kink
 
 
 class Polygons(CellMesh):
@@ -39,6 +32,8 @@ class Polygons(CellMesh):
     faces : int
     unresolved : int
         Polygons that a line crosses, and that could not be cut.
+    snapped : int
+        How often a vertex was moved on to a line that passes it within rounding.
     """
 
     def __init__(self, corners: int, limit: int) -> None:
@@ -52,9 +47,37 @@ class Polygons(CellMesh):
         self.face = np.tile([0, -1], corners)
         self.source = np.full(corners, -1)
         self.faces = 1
-        self.unresolved = 0
+        self.unresolved = self.snapped = 0
         self._limit = limit
         self._kinks: list[str] = []
+
+    def cells(self) -> Cells:
+        """Return the polygons, with their corners counter-clockwise."""
+        return Cells(*loops(self.origin, self.following, self.face, self.faces))
+
+    def walls(self) -> Array:
+        """Return the polygons on both sides of each inner edge, (walls, 2)."""
+        sides = self.face.reshape(-1, 2)
+        return sides[(sides >= 0).all(axis=1)]
+
+    def failures(self) -> list[str]:
+        """Return what went wrong."""
+        count = self.unresolved
+        return [f"{count} polygons that a line crosses could not be cut"] if count else []
+
+    def notes(self) -> list[str]:
+        """Return what a reader must know."""
+        if not self.snapped:
+            return []
+        return [
+            f"Not in general position: {self.snapped} times a vertex was taken to lie on a line that "
+            "passes it within rounding."
+        ]
+
+    @property
+    def edges(self) -> Array:
+        """The ends of each edge, (edges, 2)."""
+        return self.origin.reshape(-1, 2)
 
     def _split(self, heights: Array, zero: Array, kink: Kink) -> Array:
         if kink.name not in self._kinks[-1:]:
@@ -71,6 +94,7 @@ class Polygons(CellMesh):
             second,
             share,
             unresolved,
+            snapped,
             finished,
         ) = split_polygons(
             self.origin,
@@ -86,8 +110,9 @@ class Polygons(CellMesh):
             self._limit,
         )
         self.unresolved += unresolved
+        self.snapped += snapped
         if not finished:
-            raise TooManyCells(self.faces, kink.name)
+            raise TooManyCells(len(heights), kink.name)
         self._grow(first, second, share)
         return heights
 
@@ -118,10 +143,11 @@ def split_polygons(  # noqa: D103
     # Vertices on the line of each unit, and edges by the first unit that crosses them: chains.
     zero_head = np.full(units, -1, np.int64)
     zero_vertex, zero_next = np.empty(64, np.int64), np.empty(64, np.int64)
-    zeros = 0
+    zeros, snapped = 0, 0
     for v in range(vertices):
         for u in range(units if any_zero(heights, v, zero, 0) else 0):
             if abs(heights[v, u]) <= zero[u]:
+                snapped += heights[v, u] != 0.0
                 heights[v, u] = 0.0
                 if zeros == len(zero_vertex):
                     zero_vertex = longer(zero_vertex, 2 * zeros)
@@ -178,6 +204,7 @@ def split_polygons(  # noqa: D103
             heights[v, u] = 0.0
             for w in range(u + 1, units if any_zero(heights, v, zero, u + 1) else 0):
                 if abs(heights[v, w]) <= zero[w]:
+                    snapped += heights[v, w] != 0.0
                     heights[v, w] = 0.0
                     if zeros == len(zero_vertex):
                         zero_vertex = longer(zero_vertex, 2 * zeros)
@@ -292,5 +319,27 @@ def split_polygons(  # noqa: D103
         second[:made],
         share[:made],
         unresolved,
+        snapped,
         finished,
     )
+
+
+@njit(cache=True, nogil=True)
+def loops(origin: Array, following: Array, face: Array, faces: int) -> tuple[Array, Array]:
+    """Return the vertices of each polygon in turn, and where each begins."""
+    first = np.full(faces, -1, np.int64)
+    for h in range(len(face)):
+        if face[h] >= 0:
+            first[face[h]] = h
+    corners, starts = np.empty(len(face), np.int64), np.empty(faces, np.int64)
+    n = 0
+    for f in range(faces):
+        starts[f] = n
+        h = first[f]
+        while True:
+            corners[n] = origin[h]
+            n += 1
+            h = following[h]
+            if h == first[f]:
+                break
+    return corners[:n], starts

@@ -7,14 +7,15 @@ that name. No linear program is solved, and no sign vector is kept.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from geomprobe.storage import Array
-from geomprobe.tropical.cells import CellMesh
-from geomprobe.tropical.polygons import TooManyCells
+from geomprobe.tropical.cells import CellMesh, TooManyCells
+from geomprobe.tropical.faces import face_counts, lowest_faces, stars
+from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, roomy, write_signs
 from geomprobe.tropical.tape import Kink
 
@@ -28,6 +29,18 @@ class DegenerateWalls(Exception):
     def __init__(self, kink: str) -> None:
         super().__init__(kink)
         self.kink = kink
+
+
+class Surroundings(NamedTuple):
+    """What :meth:`Skeleton.surroundings` returns."""
+
+    counts: Array  #: Faces of each dimension.
+    missing: int  #: Edges that should be there and are not.
+    spoiled: int  #: Contradictions between edges.
+    wall: Array
+    far: Array
+    base: Array
+    height: Array
 
 
 class Skeleton(CellMesh):
@@ -45,12 +58,13 @@ class Skeleton(CellMesh):
 
     Attributes
     ----------
-    ends : int array of shape (edges, 2)
+    edges : int array of shape (edges, 2)
+        The vertices at both ends.
     left : int array of shape (edges, 2)
         Which wall one leaves when one goes from an end into the edge, and on which side: twice the
         number of the wall, plus one on its positive side.
-    walls : int array of shape (edges, dimension - 1)
-        Those that the edge lies in.
+    within : int array of shape (edges, dimension - 1)
+        Walls that the edge lies in.
     source : int array of shape (walls,)
         Which kink each wall belongs to; -1 for facets of the box.
     unpaired : int
@@ -66,17 +80,47 @@ class Skeleton(CellMesh):
         self.source = np.empty(0, np.int64)
         self._name(2 * d, -1)
         corner = np.arange(2**d)
-        axis, low = np.nonzero(~(corner[None] >> np.arange(d)[:, None]) & 1)
-        self.ends = np.stack([low, low | (1 << axis)], 1)
+        axis, low = np.nonzero((corner[None] >> np.arange(d)[:, None]) & 1 == 0)
+        self.edges = np.stack([low, low | (1 << axis)], 1)
         self.left = np.stack([4 * axis + 1, 4 * axis + 3], 1).astype(np.int32)
         others = np.array([[b for b in range(d) if b != a] for a in range(d)]).reshape(d, -1)[axis]
-        self.walls = (2 * others + ((low[:, None] >> others) & 1)).astype(np.int32)
+        self.within = (2 * others + ((low[:, None] >> others) & 1)).astype(np.int32)
         total = self.names[:, 2].sum(dtype=np.uint64)
         zero = self.names[:, 1] - self.names[:, 2]
-        self.hashes = total + zero[self.walls].sum(axis=1, dtype=np.uint64)
+        self.hashes = total + zero[self.within].sum(axis=1, dtype=np.uint64)
         self.unpaired = 0
         self._limit = limit
         self._kinks: list[str] = []
+
+    def surroundings(self, vertices: Array) -> Surroundings:
+        """Return the faces of the complex, from the positions of the vertices, (n, d)."""
+        facets = 2 * self.dimension
+        wall, far, base, spoiled = stars(
+            self.edges, self.left, self.within, self.hashes, self.names, len(vertices)
+        )
+        # Any direction in which no two vertices are level.
+        height = vertices @ np.random.default_rng(1).normal(size=self.dimension)
+        counts, missing = face_counts(wall, far, height, facets)
+        return Surroundings(counts, missing, spoiled, wall, far, base, height)
+
+    def cells(self, around: Surroundings) -> Cells:
+        """Return the cells, each with corners that span it."""
+        corners = self._lowest(around, walls=0)[1]
+        return Cells(corners.reshape(-1), np.arange(len(corners)) * (self.dimension + 1))
+
+    def walls(self, around: Surroundings) -> Array:
+        """Return the cells on both sides of each wall, (walls, 2)."""
+        key, _, sides = self._lowest(around, walls=int(around.counts[-2]))
+        order = np.argsort(key)
+        if (np.diff(key[order]) == 0).any():
+            raise RuntimeError("two cells have one name: a collision of 64-bit sums")
+        return order[np.searchsorted(key[order], sides)]
+
+    def _lowest(self, around: Surroundings, walls: int) -> tuple[Array, Array, Array]:
+        cells = int(around.counts[-1])
+        return lowest_faces(
+            around.wall, around.far, around.base, self.names, around.height, cells, walls
+        )
 
     def _name(self, walls: int, kink: int) -> None:
         drawn = self._random.integers(0, 2**64, (walls, 3), dtype=np.uint64)
@@ -89,9 +133,9 @@ class Skeleton(CellMesh):
         known = len(self.names)
         self._name(heights.shape[1], len(self._kinks) - 1)
         (
-            self.ends,
+            self.edges,
             self.left,
-            self.walls,
+            self.within,
             self.hashes,
             heights,
             first,
@@ -100,9 +144,9 @@ class Skeleton(CellMesh):
             unpaired,
             stopped,
         ) = split_skeleton(
-            self.ends,
+            self.edges,
             self.left,
-            self.walls,
+            self.within,
             self.hashes,
             roomy(heights),
             len(heights),

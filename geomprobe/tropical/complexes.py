@@ -1,0 +1,348 @@
+"""All regions of a network in a box, or in the whole space, of few dimensions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from geomprobe.exceptions import MemoryEstimateError
+from geomprobe.memory import allowed_bytes, require_memory
+from geomprobe.storage import Array
+from geomprobe.tropical.cells import TooManyCells
+from geomprobe.tropical.charts import Chart
+from geomprobe.tropical.merging import Cells, affinity, regions, same_branches, same_map
+from geomprobe.tropical.perturbation import perturbed
+from geomprobe.tropical.polygons import Polygons
+from geomprobe.tropical.recording import record
+from geomprobe.tropical.segments import ROUNDING, breakpoints
+from geomprobe.tropical.skeleton import DegenerateWalls, Skeleton
+from geomprobe.tropical.tape import Tape
+from geomprobe.tropical.unbounded import crossings_beyond
+from geomprobe.values import ByValue
+
+#: Most dimensions of a box.
+LARGEST_DIMENSION = 6
+#: Half-widths of cubes that may hold all vertices of a whole space, in the order they are tried.
+CUBES = (1e4, 1e6, 1e8)
+#: Cells at which the network is compared with the mean of their corners.
+_CHECKED = 1000
+_REMEDY = (
+    "Take a smaller box, or look along lines (linear_pieces) or around data (local_complexity)"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RegionComplex(ByValue):
+    """The polyhedral complex into which a network cuts a box.
+
+    Parameters
+    ----------
+    low, high : float64 array of shape (d,)
+        The box; infinite for the whole space.
+    vertices : float64 array of shape (n, d)
+        For the whole space, in a cube beyond which nothing bends.
+    edges : int array of shape (edges, 2)
+    f_vector : tuple of int
+        How many faces of each dimension there are: vertices, edges, ..., cells.
+    deviation : float
+        Largest distance of the network inside a cell from the mean of its corners, over the largest
+        output, on a sample of cells.
+    failures : tuple of str
+        What was found wrong; empty if the count is certified.
+    notes : tuple of str
+    """
+
+    low: Array
+    high: Array
+    vertices: Array
+    edges: Array
+    f_vector: tuple[int, ...]
+    deviation: float
+    failures: tuple[str, ...]
+    notes: tuple[str, ...]
+    _tape: Tape = field(repr=False, compare=False)
+    _chart: Chart = field(repr=False, compare=False)
+    _cells: Cells = field(repr=False, compare=False)
+    _walls: Callable[[], Array] = field(repr=False, compare=False)
+    _phantoms: bool = field(repr=False, compare=False)
+
+    @property
+    def certified(self) -> bool:
+        """Whether nothing was found wrong."""
+        return not self.failures
+
+    @property
+    def euler_characteristic(self) -> int:
+        """The alternating sum of the f-vector: 1 for a box."""
+        return sum((-1) ** k * count for k, count in enumerate(self.f_vector))
+
+    @cached_property
+    def points(self) -> Array:
+        """A point inside each cell, of shape (cells, d)."""
+        return self._cells.means(self.vertices)
+
+    @cached_property
+    def walls(self) -> Array:
+        """The cells on both sides of each inner wall, of shape (walls, 2)."""
+        return self._walls()
+
+    @cached_property
+    def activation_regions(self) -> int:
+        """Regions on which every unit is on one branch."""
+        if not self._phantoms:
+            return self.f_vector[-1]
+        return self._merged(same_branches(self._tape, self._chart, self.points, self.walls))
+
+    @cached_property
+    def linear_regions(self) -> int:
+        """Regions on which the network is one affine map: neighbours with the same are merged.
+
+        Computed on first use, in some times the time of the complex itself.
+        """
+        return self._merged(same_map(self._tape, self._chart, self.points, self.walls))
+
+    def _merged(self, same: Array) -> int:
+        return 1 + int(regions(len(self._cells), self.walls, same).max())
+
+
+def region_complex(
+    model: nn.Module,
+    box: tuple[Any, Any],
+    *,
+    perturb: float = 0.0,
+    seed: int = 0,
+    memory_share: float = 0.5,
+) -> RegionComplex:
+    r"""Compute all regions of a network in a box, or in all of R^d, for d up to 6.
+
+    Cells are kept as vertices and edges. Each unit in turn splits the edges whose ends it tells
+    apart; two split edges of one two-dimensional face, found by a 64-bit name, are joined by a new
+    edge. No linear program is solved. Faces are counted at their lowest vertices: with
+    :math:`u_i` edges that leave wall i upwards, a vertex is the lowest of :math:`\prod_i u_i`
+    cells.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        As of :func:`~geomprobe.tropical.linear_pieces`.
+    box : pair of arrays or tensors
+        Lower and upper corner, of the shape of one input without the axis of the batch; all
+        infinite for the whole space.
+    perturb : float
+        Where walls are not in general position: standard deviation of random numbers that are
+        added to the argument of everything that bends. The count is then that of the network so
+        moved, and the notes say so.
+    seed : int
+        Of those.
+    memory_share : float
+        Largest share of the available memory to take.
+
+    Returns
+    -------
+    RegionComplex
+
+    Raises
+    ------
+    ValueError
+        A box of more than 6 dimensions, empty, or infinite on some sides only; more walls through a
+        point than there are dimensions (in two dimensions this is no error); what
+        :func:`~geomprobe.tropical.linear_pieces` raises.
+    MemoryEstimateError
+        What the lines through the middle of the box lead to expect does not fit; or it did not, and
+        so many vertices had been reached.
+
+    Notes
+    -----
+    Time and memory are proportional to the number of vertices, of which there are of the order of
+    n^d / d! for n units. A height of less than 3e-14 of its unit's largest in the box is taken as
+    zero: in two dimensions the vertex then lies on the line, otherwise the network is refused.
+
+    The certificate: every crossed face has two crossed edges; every vertex has its edges; the Euler
+    characteristic is 1; the network is affine on a sample of cells. For the whole space, also that
+    no unit changes sign on any ray beyond the cube.
+
+    References
+    ----------
+    Berzins, A. (2023). Polyhedral complex extraction from ReLU networks using edge subdivision.
+    ICML. Ziegler, G. M. (1995). Lectures on Polytopes, section 8.3.
+    """
+    low, high = _corners(box)
+    if perturb < 0:
+        raise ValueError(f"perturb must be 0 or more, got {perturb}")
+    tape, chart = _recorded(model, low, high)
+    notes = []
+    if perturb:
+        tape = perturbed(tape, perturb, seed)
+        notes.append(f"The network with N(0, {perturb:g}^2) added to the argument of every bend.")
+    flat = low.reshape(-1), high.reshape(-1)
+    if np.isfinite(low).all():
+        return _in_box(tape, chart, *flat, notes, memory_share)
+    for width in CUBES:
+        cube = np.full(low.size, width)
+        found = _in_box(tape, chart, -cube, cube, notes, memory_share)
+        beyond = crossings_beyond(tape, chart, found.vertices, found.edges, width)
+        if not beyond:
+            break
+    failures = found.failures
+    if beyond:
+        failures += (f"units change sign on {beyond} rays beyond the cube of half-width {width:g}",)
+    return replace(found, low=flat[0], high=flat[1], failures=failures)
+
+
+def _corners(box: tuple[Any, Any]) -> tuple[Array, Array]:
+    low, high = (np.asarray(corner, dtype=np.float64) for corner in box)
+    if low.shape != high.shape or not low.size:
+        raise ValueError(f"box must be two corners of one shape, got {low.shape} and {high.shape}")
+    if low.size > LARGEST_DIMENSION:
+        raise ValueError(
+            f"the box has {low.size} dimensions, and regions can be enumerated in at most "
+            f"{LARGEST_DIMENSION}; look along lines (linear_pieces), at planes (slice_regions), or "
+            "around data (local_complexity)"
+        )
+    infinite = np.isinf(low).all() and np.isinf(high).all()
+    if not (low < high).all() or not (infinite or (np.isfinite(low) & np.isfinite(high)).all()):
+        raise ValueError("box must have low < high, and be finite, or infinite on all sides")
+    return low, high
+
+
+def _recorded(model: nn.Module, low: Array, high: Array) -> tuple[Tape, Chart]:
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    sample = torch.zeros(1, *low.shape, dtype=parameter.dtype, device=parameter.device)
+    tape = record(model, sample)
+    unit = torch.eye(low.size, dtype=torch.float64, device=parameter.device)
+    axes = unit.reshape(low.size, 1, *low.shape)
+    chart = Chart([torch.zeros_like(axes[0])], [axes])
+    return tape, chart
+
+
+@dataclass(eq=False)
+class _Found:
+    """What a mesh has come to."""
+
+    vertices: Array
+    outputs: Array
+    edges: Array
+    f_vector: tuple[int, ...]
+    cells: Cells
+    walls: Callable[[], Array]
+    phantoms: bool
+    failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _in_box(
+    tape: Tape, chart: Chart, low: Array, high: Array, notes: list[str], share: float
+) -> RegionComplex:
+    d = len(low)
+    limit = room_for_vertices(tape, chart, low, high, share)
+    try:
+        found = (_interval, _polygons)[d - 1](tape, chart, low, high, limit) if d < 3 else _cells(
+            tape, chart, low, high, limit
+        )
+    except TooManyCells as reached:
+        raise MemoryEstimateError(
+            f"the complex has more vertices than fit into memory: {reached.vertices} were reached "
+            f"at {reached.kink!r}. {_REMEDY}"
+        ) from None
+    except DegenerateWalls as seen:
+        raise ValueError(
+            f"more than {d} walls go through one point, seen at {seen.kink!r}: duplicated units, "
+            "zero biases, or a unit whose wall goes through a corner of the box. Give perturb=1e-6, "
+            "say, for the count of a network moved so; slice_regions takes planes as they are"
+        ) from None
+    failures = found.failures
+    euler = sum((-1) ** k * count for k, count in enumerate(found.f_vector))
+    if euler != 1:
+        failures.append(f"the Euler characteristic is {euler}, not 1")
+    sample = np.random.default_rng(0).permutation(len(found.cells))[:_CHECKED]
+    some = found.cells.take(np.sort(sample))
+    deviation = affinity(tape, chart, some, found.vertices, found.outputs)
+    if deviation > ROUNDING:
+        failures.append(f"the network is not affine on a cell, by {deviation:.1e} of its values")
+    return RegionComplex(
+        low,
+        high,
+        found.vertices,
+        found.edges,
+        found.f_vector,
+        deviation,
+        tuple(failures),
+        (*notes, *found.notes),
+        tape,
+        chart,
+        found.cells,
+        found.walls,
+        found.phantoms,
+    )
+
+
+def _interval(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
+    ends = np.stack([low, high])
+    points = breakpoints(tape, chart.rows(ends[:1]), chart.rows(ends[1:]), most=limit)
+    n = len(points.t) - 1
+    pairs = np.stack([np.arange(n), np.arange(n) + 1], 1)
+    vertices = (1 - points.t[:, None]) * low + points.t[:, None] * high
+    cells = Cells(pairs.reshape(-1), 2 * np.arange(n))
+    return _Found(
+        vertices, points.values, pairs, (n + 1, n), cells, lambda: pairs[: n - 1], False
+    )
+
+
+def _polygons(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
+    corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
+    mesh = Polygons(4, limit)
+    outputs = tape.run(mesh, *chart.rows(corners)).cpu().numpy()
+    vertices = mesh.positions(corners)
+    counts = (len(vertices), len(mesh.edges), mesh.faces)
+    found = _Found(
+        vertices, outputs, mesh.edges, counts, mesh.cells(), mesh.walls, mesh.phantoms
+    )
+    found.failures, found.notes = mesh.failures(), mesh.notes()
+    return found
+
+
+def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
+    d = len(low)
+    corners = np.where((np.arange(2**d)[:, None] >> np.arange(d)) & 1, high, low)
+    mesh = Skeleton(d, limit)
+    outputs = tape.run(mesh, *chart.rows(corners)).cpu().numpy()
+    vertices = mesh.positions(corners)
+    around = mesh.surroundings(vertices)
+    counts = tuple(int(count) for count in around.counts)
+    walls = partial(mesh.walls, around)
+    found = _Found(
+        vertices, outputs, mesh.edges, counts, mesh.cells(around), walls, mesh.phantoms
+    )
+    problems = {
+        "crossed faces do not have just two crossed edges": mesh.unpaired,
+        "edges are missing at vertices": around.missing,
+        "edges contradict each other about their walls": around.spoiled,
+    }
+    found.failures = [f"{count} {what}" for what, count in problems.items() if count]
+    return found
+
+
+def room_for_vertices(tape: Tape, chart: Chart, low: Array, high: Array, share: float) -> int:
+    """Return how many vertices may be kept; refuse a box that should have more.
+
+    The number to expect is got from the breakpoints along the lines through the middle of the box:
+    n hyperplanes that each cross all of them would make of the order of n^d / d! vertices.
+    """
+    d = len(low)
+    middle = (low + high) / 2
+    starts, ends = (np.where(np.eye(d, dtype=bool), corner, middle) for corner in (low, high))
+    found = breakpoints(tape, chart.rows(starts), chart.rows(ends), most=10**7)
+    on_line = np.bincount(found.segment[found.origin >= 0], minlength=d)
+    expected = float(np.prod(on_line + 2.0)) / math.factorial(d)
+    a_vertex = 8 * (4 * tape.widest + d * (8 + d))
+    what = f"the complex of about {expected:.1g} vertices"
+    require_memory(int(expected * a_vertex), what, _REMEDY, share=share)
+    allowed = allowed_bytes(share=share)
+    return 10**9 if allowed is None else allowed // a_vertex
