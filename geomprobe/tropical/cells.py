@@ -14,7 +14,7 @@ from geomprobe.tropical.signs import extended, extent
 from geomprobe.tropical.tape import Kink
 
 #: A height below this share of its unit's largest is zero.
-TOLERANCE = 3e-14
+TOLERANCE = 1e-14
 
 
 class TooManyCells(Exception):

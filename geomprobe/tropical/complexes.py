@@ -24,13 +24,14 @@ from geomprobe.tropical.recording import record
 from geomprobe.tropical.segments import ROUNDING, breakpoints
 from geomprobe.tropical.skeleton import DegenerateWalls, Skeleton
 from geomprobe.tropical.tape import Tape
-from geomprobe.tropical.unbounded import crossings_beyond
+from geomprobe.tropical.unbounded import farthest_crossing
 from geomprobe.values import ByValue
 
 #: Most dimensions of a box.
 LARGEST_DIMENSION = 6
-#: Half-widths of cubes that may hold all vertices of a whole space, in the order they are tried.
-CUBES = (1e4, 1e6, 1e8)
+#: Half-widths of the cube that should hold all vertices of a whole space: the first tried, and the
+#: largest.
+CUBE, WIDEST_CUBE = 1e6, 1e9
 #: Cells at which the network is compared with the mean of their corners.
 _CHECKED = 1000
 _REMEDY = (
@@ -161,7 +162,7 @@ def region_complex(
     Notes
     -----
     Time and memory are proportional to the number of vertices, of which there are of the order of
-    n^d / d! for n units. A height of less than 3e-14 of its unit's largest in the box is taken as
+    n^d / d! for n units. A height of less than 1e-14 of its unit's largest in the box is taken as
     zero: in two dimensions the vertex then lies on the line, otherwise the network is refused.
 
     The certificate: every crossed face has two crossed edges; every vertex has its edges; the Euler
@@ -183,17 +184,47 @@ def region_complex(
         notes.append(f"The network with N(0, {perturb:g}^2) added to the argument of every bend.")
     flat = low.reshape(-1), high.reshape(-1)
     if np.isfinite(low).all():
-        return _in_box(tape, chart, *flat, notes, memory_share)
-    for width in CUBES:
-        cube = np.full(low.size, width)
-        found = _in_box(tape, chart, -cube, cube, notes, memory_share)
-        beyond = crossings_beyond(tape, chart, found.vertices, found.edges, width)
-        if not beyond:
+        try:
+            return _in_box(tape, chart, *flat, notes, memory_share)
+        except DegenerateWalls as seen:
+            raise _not_general(seen, low.size) from None
+    return _everywhere(tape, chart, *flat, notes, memory_share)
+
+
+def _everywhere(
+    tape: Tape, chart: Chart, low: Array, high: Array, notes: list[str], share: float
+) -> RegionComplex:
+    """Enumerate the whole space, by a cube that is widened until nothing bends beyond it."""
+    width = CUBE
+    while True:
+        cube = np.full(len(low), width)
+        try:
+            found = _in_box(tape, chart, -cube, cube, notes, share)
+        except DegenerateWalls as seen:
+            # Rounding may not tell walls apart in a wide cube that it does in a smaller one.
+            if width < CUBE:
+                raise _not_general(seen, len(low)) from None
+            width = CUBE / 100
+            continue
+        needed = farthest_crossing(tape, chart, found.vertices, found.edges, width)
+        if not needed or width < CUBE or needed > WIDEST_CUBE:
             break
+        width = 2 * needed
     failures = found.failures
-    if beyond:
-        failures += (f"units change sign on {beyond} rays beyond the cube of half-width {width:g}",)
-    return replace(found, low=flat[0], high=flat[1], failures=failures)
+    if needed:
+        failures += (
+            f"units still change sign beyond the cube of half-width {width:g}, as far out as "
+            f"{needed:g}: regions there are not counted",
+        )
+    return replace(found, low=low, high=high, failures=failures)
+
+
+def _not_general(seen: DegenerateWalls, d: int) -> ValueError:
+    return ValueError(
+        f"more than {d} walls go through one point, seen at {seen.kink!r}: duplicated units, zero "
+        "biases, or a unit whose wall goes through a corner of the box. Give perturb=1e-6, say, for "
+        "the count of a network moved so; slice_regions takes planes as they are"
+    )
 
 
 def _corners(box: tuple[Any, Any]) -> tuple[Array, Array]:
@@ -250,12 +281,6 @@ def _in_box(
         raise MemoryEstimateError(
             f"the complex has more vertices than fit into memory: {reached.vertices} were reached "
             f"at {reached.kink!r}. {_REMEDY}"
-        ) from None
-    except DegenerateWalls as seen:
-        raise ValueError(
-            f"more than {d} walls go through one point, seen at {seen.kink!r}: duplicated units, "
-            "zero biases, or a unit whose wall goes through a corner of the box. Give perturb=1e-6, "
-            "say, for the count of a network moved so; slice_regions takes planes as they are"
         ) from None
     failures = found.failures
     euler = sum((-1) ** k * count for k, count in enumerate(found.f_vector))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
+from numba import njit
 from torch import Tensor
 
 from geomprobe.storage import Array
@@ -13,18 +13,18 @@ from geomprobe.tropical.branches import Branches
 from geomprobe.tropical.charts import Chart
 from geomprobe.tropical.tape import Kink, Tape
 
-#: Heights below this share of the largest are zero on a ray.
-_ZERO = 1e-9
+#: Heights and slopes below this share of the largest are rounding.
+_ZERO = 1e-12
 
 
-def crossings_beyond(
+def farthest_crossing(
     tape: Tape, chart: Chart, vertices: Array, edges: Array, half_width: float
-) -> int:
-    r"""Count the rays out of a cube about the origin on which a unit still changes sign.
+) -> float:
+    r"""Return how wide a cube about the origin must be for the last crossing known beyond it.
 
     Beyond the cube everything is a prism over its surface, with one ray for each vertex there, as
-    long as no ray is crossed: a new vertex can only come to be on one. Without crossings the cells
-    of the cube are therefore those of the whole space.
+    long as no ray is crossed: a new vertex can only come to be on one. Where there is no crossing,
+    the cells of the cube are therefore those of the whole space.
 
     Parameters
     ----------
@@ -33,41 +33,70 @@ def crossings_beyond(
     vertices : array of shape (n, d)
     edges : int array of shape (edges, 2)
     half_width : float
+        Of the present cube.
+
+    Returns
+    -------
+    float
+        0 if no unit changes sign on any ray.
 
     Notes
     -----
     At a vertex p on facets i of the cube, an edge leads off each of them into the cube, with
-    direction :math:`v_i`. On the ray p moves in its walls, and the facets as the cube grows:
-    :math:`\\delta = \\sum_i p_i v_i / (v_i)_i`.
+    direction :math:`v_i`. The ray keeps to the walls of p, and to the facets as the cube grows:
+    :math:`\delta = \sum_i p_i v_i / (v_i)_i`.
     """
-    # By facet: the lower ones of all axes, and then the upper ones.
-    outside = np.concatenate([-vertices, vertices], 1) >= half_width * (1 - 1e-12)
-    ends = np.concatenate([edges, edges[:, ::-1]])
-    released = outside[ends[:, 0]] & ~outside[ends[:, 1]]
-    ends, released = ends[released.sum(axis=1) == 1], released[released.sum(axis=1) == 1]
-    start, axis = ends[:, 0], released.argmax(axis=1) % vertices.shape[1]
-    inward = vertices[ends[:, 1]] - vertices[start]
-    rows = np.arange(len(start))
-    rays = np.zeros_like(vertices)
-    share = vertices[start, axis] / inward[rows, axis]
-    np.add.at(rays, start, share[:, None] * inward)
-    on = np.flatnonzero(outside.any(axis=1))
+    on, rays = rays_out(vertices, np.ascontiguousarray(edges), half_width * (1 - 1e-12))
     size = max(1, tape.rows_in_memory() // 2)
-    crossed = 0
+    farthest = 0.0
     for first in range(0, len(on), size):
-        at = on[first : first + size]
+        at, along = on[first : first + size], rays[first : first + size]
         mesh = _Rays(len(at))
-        tape.run(mesh, *chart.rows(np.concatenate([vertices[at], vertices[at] + rays[at]])))
-        crossed += int(mesh.crossed.sum())
-    return crossed
+        tape.run(mesh, *chart.rows(np.concatenate([vertices[at], vertices[at] + along])))
+        farthest = max(farthest, mesh.farthest)
+    return (1 + farthest) * half_width if farthest else 0.0
+
+
+@njit(cache=True, nogil=True)
+def rays_out(vertices: Array, edges: Array, width: float) -> tuple[Array, Array]:
+    """Return the vertices on a cube, and the directions of their rays, (rays, d)."""
+    n, d = vertices.shape
+    number = np.full(n, -1, np.int64)
+    count = 0
+    for v in range(n):
+        for i in range(d):
+            if abs(vertices[v, i]) >= width:
+                number[v] = count
+                count += 1
+                break
+    on, rays = np.empty(count, np.int64), np.zeros((count, d))
+    for v in range(n):
+        if number[v] >= 0:
+            on[number[v]] = v
+    for e in range(len(edges)):
+        for end in range(2):
+            p, q = edges[e, end], edges[e, 1 - end]
+            if number[p] < 0:
+                continue
+            released, axis = 0, 0
+            for i in range(d):
+                x, y = vertices[p, i], vertices[q, i]
+                if abs(x) >= width and not (abs(y) >= width and (x > 0) == (y > 0)):
+                    released += 1
+                    axis = i
+            if released == 1:
+                share = vertices[p, axis] / (vertices[q, axis] - vertices[p, axis])
+                for i in range(d):
+                    rays[number[p], i] += share * (vertices[q, i] - vertices[p, i])
+    return on, rays
 
 
 class _Rays(Branches):
-    """Bases and one companion each; notes whether a unit changes sign beyond the companion."""
+    """Bases and one companion each; how far beyond them, in steps, a unit still changes sign."""
 
     def __init__(self, bases: int) -> None:
         super().__init__(bases)
-        self.crossed = torch.zeros(bases, dtype=torch.bool)
+        self.farthest = 0.0
 
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Look at the heights, and apply the operation as it is at the bases."""
@@ -81,9 +110,9 @@ class _Rays(Branches):
         for height in heights:
             base, moved = height.chunk(2)
             slope = moved - base
-            certain = [
-                part.abs() > _ZERO * part.abs().amax(1, keepdim=True) for part in (base, slope)
-            ]
-            opposite = (base * slope < 0) & certain[0] & certain[1]
-            self.crossed |= opposite.any(1).cpu()
+            certain = [part.abs() > _ZERO * part.abs().max() for part in (base, slope)]
+            crossed = (base * slope < 0) & certain[0] & certain[1]
+            if bool(crossed.any()):
+                steps = (base[crossed] / slope[crossed]).abs().max()
+                self.farthest = max(self.farthest, float(steps))
         return super().bend(kink, rows)
