@@ -17,14 +17,6 @@ from geomprobe.tropical.tape import Kink
 TOLERANCE = 1e-14
 
 
-class TooManyCells(Exception):
-    """A mesh has outgrown its limit: how many vertices it had, and where."""
-
-    def __init__(self, vertices: int, kink: str) -> None:
-        super().__init__(vertices, kink)
-        self.vertices, self.kink = vertices, kink
-
-
 class CellMesh(ABC):
     """Vertices of convex cells on which everything is affine; cells are cut where a model bends.
 
@@ -96,11 +88,11 @@ class CellMesh(ABC):
             return heights
         shape, former = heights.shape[1:], self.version
         if 2 * len(mixed) > len(zero):
-            cut = torch.from_numpy(self._split(flat, zero, kink))
-            return cut.to(heights.device).reshape(-1, *shape)
-        cut = self._split(flat[:, mixed], zero[mixed], kink)
-        lifted = self.lift(torch.from_numpy(flat), former)
-        lifted[:, mixed] = torch.from_numpy(cut)
+            lifted = torch.from_numpy(self._split(flat, zero, kink))
+        else:
+            cut = self._split(flat[:, mixed], zero[mixed], kink)
+            lifted = self.lift(torch.from_numpy(flat), former)
+            lifted[:, mixed] = torch.from_numpy(cut)
         return lifted.to(heights.device).reshape(-1, *shape)
 
     def _grow(self, first: Array, second: Array, share: Array) -> None:

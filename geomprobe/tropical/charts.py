@@ -1,4 +1,4 @@
-"""Coordinates on an affine part of the space of inputs, and the affine maps of a network in them."""
+"""Coordinates on an affine part of the space of inputs, and affine maps of a network in them."""
 
 from __future__ import annotations
 

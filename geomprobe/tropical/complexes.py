@@ -15,16 +15,13 @@ from torch import nn
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
-from geomprobe.tropical.cells import TooManyCells
-from geomprobe.tropical.charts import Chart
+from geomprobe.tropical.charts import Chart, affine_maps
+from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells, affinity, regions, same_branches, same_map
 from geomprobe.tropical.perturbation import perturbed
-from geomprobe.tropical.polygons import Polygons
 from geomprobe.tropical.recording import record
 from geomprobe.tropical.segments import ROUNDING, breakpoints
-from geomprobe.tropical.skeleton import DegenerateWalls, Skeleton
 from geomprobe.tropical.tape import Tape
-from geomprobe.tropical.unbounded import farthest_crossing
 from geomprobe.values import ByValue
 
 #: Most dimensions of a box.
@@ -34,8 +31,9 @@ LARGEST_DIMENSION = 6
 CUBE, WIDEST_CUBE = 1e6, 1e9
 #: Cells at which the network is compared with the mean of their corners.
 _CHECKED = 1000
-_REMEDY = (
-    "Take a smaller box, or look along lines (linear_pieces) or around data (local_complexity)"
+#: What to do instead, where a complex does not fit.
+REMEDY = (
+    "Take a smaller part, or look along lines (linear_pieces) or around data (local_complexity)"
 )
 
 
@@ -107,7 +105,10 @@ class RegionComplex(ByValue):
 
         Computed on first use, in some times the time of the complex itself.
         """
-        return self._merged(same_map(self._tape, self._chart, self.points, self.walls))
+        return self._merged(same_map(self._gradients(), self.walls))
+
+    def _gradients(self) -> Array:
+        return affine_maps(self._tape, self._chart, self.points)[1]
 
     def _merged(self, same: Array) -> int:
         return 1 + int(regions(len(self._cells), self.walls, same).max())
@@ -195,6 +196,8 @@ def _everywhere(
     tape: Tape, chart: Chart, low: Array, high: Array, notes: list[str], share: float
 ) -> RegionComplex:
     """Enumerate the whole space, by a cube that is widened until nothing bends beyond it."""
+    from geomprobe.tropical.unbounded import farthest_crossing
+
     width = CUBE
     while True:
         cube = np.full(len(low), width)
@@ -222,8 +225,8 @@ def _everywhere(
 def _not_general(seen: DegenerateWalls, d: int) -> ValueError:
     return ValueError(
         f"more than {d} walls go through one point, seen at {seen.kink!r}: duplicated units, zero "
-        "biases, or a unit whose wall goes through a corner of the box. Give perturb=1e-6, say, for "
-        "the count of a network moved so; slice_regions takes planes as they are"
+        "biases, or a wall through a corner of the box. Give perturb=1e-6, say, for the count of a "
+        "network moved so; slice_regions takes planes as they are"
     )
 
 
@@ -274,13 +277,12 @@ def _in_box(
     d = len(low)
     limit = room_for_vertices(tape, chart, low, high, share)
     try:
-        found = (_interval, _polygons)[d - 1](tape, chart, low, high, limit) if d < 3 else _cells(
-            tape, chart, low, high, limit
-        )
-    except TooManyCells as reached:
+        enumerate_ = {1: _interval, 2: _polygons}.get(d, _cells)
+        found = enumerate_(tape, chart, low, high, limit)
+    except TooManyInputs as reached:
         raise MemoryEstimateError(
-            f"the complex has more vertices than fit into memory: {reached.vertices} were reached "
-            f"at {reached.kink!r}. {_REMEDY}"
+            f"the complex has more vertices than fit into memory: {reached.inputs} were reached "
+            f"at {reached.kink!r}. {REMEDY}"
         ) from None
     failures = found.failures
     euler = sum((-1) ** k * count for k, count in enumerate(found.f_vector))
@@ -315,25 +317,25 @@ def _interval(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> 
     pairs = np.stack([np.arange(n), np.arange(n) + 1], 1)
     vertices = (1 - points.t[:, None]) * low + points.t[:, None] * high
     cells = Cells(pairs.reshape(-1), 2 * np.arange(n))
-    return _Found(
-        vertices, points.values, pairs, (n + 1, n), cells, lambda: pairs[: n - 1], False
-    )
+    return _Found(vertices, points.values, pairs, (n + 1, n), cells, lambda: pairs[: n - 1], False)
 
 
 def _polygons(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
+    from geomprobe.tropical.polygons import Polygons
+
     corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
     mesh = Polygons(4, limit)
     outputs = tape.run(mesh, *chart.rows(corners)).cpu().numpy()
     vertices = mesh.positions(corners)
     counts = (len(vertices), len(mesh.edges), mesh.faces)
-    found = _Found(
-        vertices, outputs, mesh.edges, counts, mesh.cells(), mesh.walls, mesh.phantoms
-    )
+    found = _Found(vertices, outputs, mesh.edges, counts, mesh.cells(), mesh.walls, mesh.phantoms)
     found.failures, found.notes = mesh.failures(), mesh.notes()
     return found
 
 
 def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
+    from geomprobe.tropical.skeleton import Skeleton
+
     d = len(low)
     corners = np.where((np.arange(2**d)[:, None] >> np.arange(d)) & 1, high, low)
     mesh = Skeleton(d, limit)
@@ -342,9 +344,7 @@ def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Fo
     around = mesh.surroundings(vertices)
     counts = tuple(int(count) for count in around.counts)
     walls = partial(mesh.walls, around)
-    found = _Found(
-        vertices, outputs, mesh.edges, counts, mesh.cells(around), walls, mesh.phantoms
-    )
+    found = _Found(vertices, outputs, mesh.edges, counts, mesh.cells(around), walls, mesh.phantoms)
     problems = {
         "crossed faces do not have just two crossed edges": mesh.unpaired,
         "edges are missing at vertices": around.missing,
@@ -368,6 +368,6 @@ def room_for_vertices(tape: Tape, chart: Chart, low: Array, high: Array, share: 
     expected = float(np.prod(on_line + 2.0)) / math.factorial(d)
     a_vertex = 8 * (4 * tape.widest + d * (8 + d))
     what = f"the complex of about {expected:.1g} vertices"
-    require_memory(int(expected * a_vertex), what, _REMEDY, share=share)
+    require_memory(int(expected * a_vertex), what, REMEDY, share=share)
     allowed = allowed_bytes(share=share)
     return 10**9 if allowed is None else allowed // a_vertex

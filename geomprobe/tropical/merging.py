@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from geomprobe.storage import Array
-from geomprobe.tropical.charts import Chart, affine_maps, values_at
+from geomprobe.tropical.charts import Chart, values_at
 from geomprobe.tropical.tape import Kink, Tape
 
 #: Gradients that differ by less than this share of the largest are equal.
@@ -50,7 +49,7 @@ class Cells:
 
 
 def regions(cells: int, walls: Array, same: Array) -> Array:
-    """Return the region of each cell, by number: cells are joined through walls that are ``same``."""
+    """Return the number of each cell's region: walls that are the same on both sides join."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -62,15 +61,14 @@ def regions(cells: int, walls: Array, same: Array) -> Array:
     return labels
 
 
-def same_map(tape: Tape, chart: Chart, points: Array, walls: Array) -> Array:
-    """Return whether the affine maps on both sides of each wall are equal, at points inside cells.
+def same_map(gradients: Array, walls: Array) -> Array:
+    """Return whether the affine maps on both sides of each wall are equal.
 
-    The network being continuous, they are if their gradients are.
+    The network being continuous, they are if their gradients, (cells, ...), are.
     """
-    gradients = affine_maps(tape, chart, points)[1].reshape(len(points), -1)
-    largest = np.abs(gradients).max(initial=0.0)
-    jumps = np.abs(gradients[walls[:, 0]] - gradients[walls[:, 1]]).max(axis=1, initial=0.0)
-    same: Array = jumps <= SAME_GRADIENT * largest
+    flat = gradients.reshape(len(gradients), -1)
+    jumps = np.abs(flat[walls[:, 0]] - flat[walls[:, 1]]).max(axis=1, initial=0.0)
+    same: Array = jumps <= SAME_GRADIENT * np.abs(flat).max(initial=0.0)
     return same
 
 
@@ -83,7 +81,8 @@ def same_branches(tape: Tape, chart: Chart, points: Array, walls: Array) -> Arra
         tape.run(naming, *chart.rows(points[start : start + size]))
         names.append(naming.names)
     name = np.concatenate(names)
-    return name[walls[:, 0]] == name[walls[:, 1]]
+    same: Array = name[walls[:, 0]] == name[walls[:, 1]]
+    return same
 
 
 class Naming:

@@ -14,42 +14,44 @@ from torch import Tensor
 
 from geomprobe.storage import Array
 
-_ALL: tuple[frozenset[int] | None, ...] = (None,)
+#: Affine in all their arguments together.
+_JOINTLY = """
+view _unsafe_view _reshape_alias reshape permute transpose t expand squeeze unsqueeze select slice
+split split_with_sizes unbind cat stack clone contiguous detach alias lift_fresh _to_copy flip roll
+narrow diagonal unfold im2col col2im repeat constant_pad_nd reflection_pad1d reflection_pad2d
+reflection_pad3d replication_pad1d replication_pad2d replication_pad3d neg add sub rsub sum mean
+cumsum pixel_shuffle pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d
+adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d
+upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
+tril triu trace
+"""
+#: Affine in their first argument.
+_IN_THE_FIRST = """
+convolution native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm
+miopen_batch_norm div index index_select gather masked_fill
+"""
+_SHAPES = "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty"
 
-#: By operation: the sets of arguments in which it is affine jointly, if all others are constants.
+#: By operation: the sets of arguments in which it is affine jointly, if all others are constants;
+#: None stands for all.
 AFFINE: Mapping[str, tuple[frozenset[int] | None, ...]] = {
+    **dict.fromkeys(_JOINTLY.split(), (None,)),
+    **dict.fromkeys(_IN_THE_FIRST.split(), (frozenset({0}),)),
+    **dict.fromkeys(("mul", "mm", "bmm", "mv", "dot"), (frozenset({0}), frozenset({1}))),
     **dict.fromkeys(
-        "view _unsafe_view _reshape_alias reshape permute transpose t expand squeeze unsqueeze "
-        "select slice split split_with_sizes unbind cat stack clone contiguous detach alias "
-        "lift_fresh _to_copy flip roll narrow diagonal unfold im2col col2im repeat "
-        "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-        "replication_pad2d replication_pad3d neg add sub rsub sum mean cumsum pixel_shuffle "
-        "pixel_unshuffle channel_shuffle avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d "
-        "_adaptive_avg_pool2d _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d "
-        "upsample_nearest3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
-        "upsample_trilinear3d tril triu trace".split(),
-        _ALL,
-    ),
-    **dict.fromkeys(
-        "convolution native_batch_norm _native_batch_norm_legit_no_training cudnn_batch_norm "
-        "miopen_batch_norm div index index_select gather masked_fill".split(),
-        (frozenset({0}),),
-    ),
-    **dict.fromkeys("mul mm bmm mv dot".split(), (frozenset({0}), frozenset({1}))),
-    **dict.fromkeys(
-        "addmm baddbmm addmv addbmm".split(), (frozenset({0, 1}), frozenset({0, 2}))
+        ("addmm", "baddbmm", "addmv", "addbmm"), (frozenset({0, 1}), frozenset({0, 2}))
     ),
     "where": (frozenset({1, 2}),),
     "lerp": (frozenset({0, 1}),),
 }
 
 #: These look only at the shape of what they are given.
-CONSTANT = frozenset(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split()
-)
+CONSTANT = frozenset(_SHAPES.split())
 
-#: Where BatchNorm is told to use the statistics of its batch.
-TRAINING: Mapping[str, int] = {"native_batch_norm": 5, "cudnn_batch_norm": 5, "miopen_batch_norm": 5}
+#: Which argument tells BatchNorm to use the statistics of its batch.
+TRAINING: Mapping[str, int] = dict.fromkeys(
+    ("native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"), 5
+)
 
 Values = Sequence[Any]
 
@@ -90,6 +92,11 @@ def _threshold(args: Values) -> Bend | None:
     return _elementwise(args[1]) if args[1] == args[2] else None
 
 
+def _softshrink(args: Values) -> Bend:
+    width = args[1] if len(args) > 1 else 0.5
+    return _elementwise(-width, width)
+
+
 def _rrelu(args: Values) -> Bend | None:
     return None if len(args) > 4 and args[4] else _elementwise(0.0)
 
@@ -103,7 +110,9 @@ def _pairwise(sign: float) -> Callable[[Values], Bend]:
             pair = [
                 part.reshape(len(part), *[1] * (most - part.ndim), *part.shape[1:]) for part in pair
             ]
-            return sign * torch.stack(torch.broadcast_tensors(*pair), -1).flatten(1, -2)
+            shape = np.broadcast_shapes(*(tuple(part.shape) for part in pair))
+            spread = torch.stack([part.expand(shape) for part in pair], -1)
+            return sign * spread.flatten(1, -2)
 
         return Bend(windows=windows, sign=sign)
 
@@ -207,7 +216,9 @@ BENDS: Mapping[str, Callable[[Values], Bend | None]] = {
     "threshold": _threshold,
     "hardtanh": lambda args: _elementwise(*(args[1:3] if len(args) > 1 else (-1.0, 1.0))),
     "hardsigmoid": lambda args: _elementwise(-3.0, 3.0),
-    "softshrink": lambda args: _elementwise(*(s * (args[1] if len(args) > 1 else 0.5) for s in (-1, 1))),
+    "softshrink": lambda args: _elementwise(
+        *(s * (args[1] if len(args) > 1 else 0.5) for s in (-1, 1))
+    ),
     "clamp": lambda args: _elementwise(*args[1:3]),
     "clamp_min": lambda args: _elementwise(args[1]),
     "clamp_max": lambda args: _elementwise(args[1]),
@@ -222,3 +233,13 @@ BENDS: Mapping[str, Callable[[Values], Bend | None]] = {
     "adaptive_max_pool2d": _adaptive_pool(2),
     "adaptive_max_pool3d": _adaptive_pool(3),
 }
+
+
+def _rrelu_evaluated(
+    entries: Tensor, noise: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, *_: Any
+) -> Tensor:
+    return torch.nn.functional.leaky_relu(entries, (lower + upper) / 2)
+
+
+#: What stands for an operation that torch.vmap does not take.
+STANDS_FOR: Mapping[str, Callable[..., Tensor]] = {"rrelu_with_noise": _rrelu_evaluated}

@@ -17,7 +17,9 @@ def perturbed(tape: Tape, size: float, seed: int) -> Tape:
     It is that of a network with biases moved so.
     """
     steps: list[Step] = []
-    used = [slot for step in tape.steps for slot in (*step.inputs, *step.outputs) if slot is not None]
+    used = [
+        slot for step in tape.steps for slot in (*step.inputs, *step.outputs) if slot is not None
+    ]
     fresh = 1 + max(used)
     for step in tape.steps:
         moved = step.inputs

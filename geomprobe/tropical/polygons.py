@@ -1,12 +1,15 @@
-"""The mesh of plane slices: convex polygons as half-edges, cut by lines, vertices on lines included."""
+"""The mesh of plane slices: convex polygons as half-edges, cut by lines also through vertices."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from geomprobe.storage import Array
-from geomprobe.tropical.cells import CellMesh, TooManyCells
+from geomprobe.tropical.cells import CellMesh
+from geomprobe.tropical.limits import TooManyInputs
 from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, roomy, write_signs
 from geomprobe.tropical.tape import Kink
@@ -41,7 +44,8 @@ class Polygons(CellMesh):
         inner, outer = 2 * np.arange(corners), 2 * np.arange(corners) + 1
         self.origin = np.empty(2 * corners, np.int64)
         self.following, self._before = self.origin.copy(), self.origin.copy()
-        self.origin[inner], self.origin[outer] = np.arange(corners), (np.arange(corners) + 1) % corners
+        self.origin[inner] = np.arange(corners)
+        self.origin[outer] = np.roll(np.arange(corners), -1)
         self.following[inner], self._before[inner] = np.roll(inner, -1), np.roll(inner, 1)
         self.following[outer], self._before[outer] = np.roll(outer, 1), np.roll(outer, -1)
         self.face = np.tile([0, -1], corners)
@@ -70,8 +74,8 @@ class Polygons(CellMesh):
         if not self.snapped:
             return []
         return [
-            f"Not in general position: {self.snapped} times a vertex was taken to lie on a line that "
-            "passes it within rounding."
+            f"Not in general position: {self.snapped} times a vertex was taken to lie on a line "
+            "that passes it within rounding."
         ]
 
     @property
@@ -112,7 +116,7 @@ class Polygons(CellMesh):
         self.unresolved += unresolved
         self.snapped += snapped
         if not finished:
-            raise TooManyCells(len(heights), kink.name)
+            raise TooManyInputs(len(heights), kink.name)
         self._grow(first, second, share)
         return heights
 
@@ -130,7 +134,7 @@ def split_polygons(  # noqa: D103
     zero: Array,
     kink: int,
     limit: int,
-):
+) -> Any:
     units = heights.shape[1]
     known, edges = vertices, len(source)
     # Everything grows; there are at most as many edges as three times the vertices.
@@ -187,8 +191,9 @@ def split_polygons(  # noqa: D103
                 leaving = longer(leaving, room)
             if edges + 1 >= more_edges:
                 more_edges = 2 * more_edges + 2
-                origin, following = longer(origin, 2 * more_edges), longer(following, 2 * more_edges)
-                before, face = longer(before, 2 * more_edges), longer(face, 2 * more_edges)
+                halves = 2 * more_edges
+                origin, following = longer(origin, halves), longer(following, halves)
+                before, face = longer(before, halves), longer(face, halves)
                 source, chain = longer(source, more_edges), longer(chain, more_edges)
             if vertices - known == len(first):
                 first, second = longer(first, 2 * len(first)), longer(second, 2 * len(second))
@@ -280,8 +285,9 @@ def split_polygons(  # noqa: D103
                 continue
             if edges >= more_edges:
                 more_edges = 2 * more_edges + 2
-                origin, following = longer(origin, 2 * more_edges), longer(following, 2 * more_edges)
-                before, face = longer(before, 2 * more_edges), longer(face, 2 * more_edges)
+                halves = 2 * more_edges
+                origin, following = longer(origin, halves), longer(following, halves)
+                before, face = longer(before, halves), longer(face, halves)
                 source, chain = longer(source, more_edges), longer(chain, more_edges)
             if faces == more_faces:
                 more_faces = 2 * more_faces

@@ -10,18 +10,11 @@ from numba import njit
 from torch import Tensor
 
 from geomprobe.storage import Array
+from geomprobe.tropical.limits import TooManyInputs
 from geomprobe.tropical.tape import Kink
 
 #: Breakpoints closer together than this share of a segment are one.
 TOLERANCE = 1e-12
-
-
-class TooManyBreakpoints(Exception):
-    """A mesh has outgrown its limit: how many inputs it would have, and where."""
-
-    def __init__(self, inputs: int, kink: str) -> None:
-        super().__init__(inputs, kink)
-        self.inputs, self.kink = inputs, kink
 
 
 class Polyline:
@@ -84,7 +77,7 @@ class Polyline:
 
     def _cut_envelope(self, candidates: Tensor, kink: Kink) -> Tensor:
         """Add the corners of maxima of candidates, (n, units, k); return the maxima, (n, units)."""
-        left, unit, share, _ = envelope_corners(_array(candidates), self.segment)
+        left, _unit, share, _winner = envelope_corners(_array(candidates), self.segment)
         former = self.version
         if len(left):
             self._insert(left, share, kink)
@@ -105,7 +98,7 @@ class Polyline:
         made = fresh[first]
         n = len(self.t)
         if n + len(made) > self._limit:
-            raise TooManyBreakpoints(n + len(made), kink.name)
+            raise TooManyInputs(n + len(made), kink.name)
         moved = np.arange(n)
         moved[1:] += np.cumsum(np.bincount(left[made], minlength=n))[:-1]
         rows = np.where(at_right, moved[left + 1], moved[left])

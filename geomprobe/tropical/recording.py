@@ -16,7 +16,7 @@ from geomprobe.evidence import forward
 from geomprobe.hooks import canonical_name, quiet
 from geomprobe.hooks.selection import unwrap
 from geomprobe.tropical.inputs import moves
-from geomprobe.tropical.operations import AFFINE, BENDS, CONSTANT, TRAINING, Bend
+from geomprobe.tropical.operations import AFFINE, BENDS, CONSTANT, STANDS_FOR, TRAINING, Bend
 from geomprobe.tropical.tape import Kink, Step, Tape
 
 _SMOOTH = (
@@ -73,14 +73,14 @@ class _Slot:
         self.index = index
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[misc]
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sees every operation of a pass, however it is called, below modules and autograd."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[Step] = []
         self.shapes: list[torch.Size] = []
-        self._names = {module: name for name, module in model.named_modules()}
+        self._names: dict[nn.Module, str] = {m: name for name, m in model.named_modules()}
         self._slots: dict[int, tuple[int, int]] = {}  # By id: slot, and writes to its storage then.
         self._writes: dict[int, int] = {}  # By storage.
         self._alive: list[Tensor] = []  # So that no id is used twice.
@@ -108,13 +108,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]
     ) -> Any:
         kwargs = kwargs or {}
         operation = func._schema.name.partition("::")[2]
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags and operation not in BENDS:
             raise self._refusal(f"draws random numbers ({operation})")
         leaves, spec = pytree.tree_flatten((args, kwargs))
         slots = [self.slot(leaf) for leaf in leaves]
         if all(slot is None for slot in slots) or operation in CONSTANT:
             return func(*args, **kwargs)
-        function = func
+        function = STANDS_FOR.get(operation, func)
         if func._schema.is_mutable:
             if self.slot(args[0]) is None:
                 raise self._refusal(
@@ -173,9 +173,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]
             )
         return None
 
-    def _kink(
-        self, operation: str, bend: Bend, call: Callable[..., Any], output: Tensor
-    ) -> Kink:
+    def _kink(self, operation: str, bend: Bend, call: Callable[..., Any], output: Tensor) -> Kink:
         name = canonical_name(self._names[self._module()])
         number = self._calls[name] = self._calls.get(name, -1) + 1
         label = f"{name}#{number}" if number else name
@@ -189,7 +187,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[misc]
         """Return the innermost module whose forward pass is under way."""
         frame: Any = sys._getframe(1)
         while frame is not None:
-            owner = frame.f_locals.get("self")
+            owner: object = frame.f_locals.get("self")
             if isinstance(owner, nn.Module) and owner in self._names:
                 return owner
             frame = frame.f_back

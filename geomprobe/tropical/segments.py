@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from geomprobe.storage import Array
 from geomprobe.tropical.branches import Branches
 from geomprobe.tropical.inputs import aligned, as_batch, norm
-from geomprobe.tropical.polyline import Polyline, TooManyBreakpoints
+from geomprobe.tropical.limits import TooManyInputs
 from geomprobe.tropical.recording import record
 from geomprobe.tropical.tape import Tape
 from geomprobe.values import ByValue
@@ -73,7 +73,8 @@ class LinearPieces(ByValue):
     def kinked(self) -> Array:
         """Whether the slope changes, at each inner breakpoint: bool array of shape (n - 1,)."""
         jumps = np.abs(np.diff(self.slopes, axis=0)).max(axis=1, initial=0.0)
-        return (jumps > SAME_SLOPE * np.abs(self.slopes).max()) | (self.origin[1:-1] < 0)
+        kinked: Array = jumps > SAME_SLOPE * np.abs(self.slopes).max()
+        return kinked | (self.origin[1:-1] < 0)
 
     @property
     def certified(self) -> bool:
@@ -151,7 +152,7 @@ def linear_pieces(
     lengths = norm([part[1:] - part[:-1] for part in points])
     if bool((lengths == 0).any()):
         at = int(torch.argmin(lengths))
-        raise ValueError(f"{names[at]} and {names[at + 1]} are equal: there is no line between them")
+        raise ValueError(f"{names[at]} and {names[at + 1]} are equal: no line is between them")
     tape = record(model, as_batch(start))
     starts, ends = [part[:-1] for part in points], [part[1:] for part in points]
     found = breakpoints(tape, starts, ends, most=max_pieces - len(lengths))
@@ -203,6 +204,8 @@ def breakpoints(
     most : int
         Refuse more than so many on all segments together.
     """
+    from geomprobe.tropical.polyline import Polyline
+
     limit, segments = tape.rows_in_memory(), len(starts[0])
     size = max(1, limit // 16)
     waiting = [(np.arange(i, min(i + size, segments)), 0.0, 1.0) for i in range(0, segments, size)]
@@ -214,7 +217,7 @@ def breakpoints(
         mesh = Polyline(len(which), min(limit, ceiling))
         try:
             values = tape.run(mesh, *_between(starts, ends, which, low, high))
-        except TooManyBreakpoints as reached:
+        except TooManyInputs as reached:
             if reached.inputs > ceiling:
                 raise ValueError(
                     f"more than {most} breakpoints: {total + reached.inputs - 2 * len(which)} were "

@@ -1,4 +1,4 @@
-"""Signs of affine functions at vertices, one bit each: which edges they cross, and in what order."""
+"""Signs of affine functions at vertices, one bit each, and which edges they cross."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def first_crossing(plus: Array, minus: Array, a: int, b: int, start: int) -> int
         found &= keep
         if found != _NONE:
             lowest = found & (~found + _ONE)
-            return (word << 6) + _BIT[(lowest * _DEBRUIJN) >> _SHIFT]
+            bit: int = _BIT[(lowest * _DEBRUIJN) >> _SHIFT]
+            return (word << 6) + bit
         keep = ~_NONE
         word += 1
     return -1

@@ -1,8 +1,8 @@
 """The mesh of boxes: vertices and edges of a simple complex, and two-dimensional faces by name.
 
-A face is named by the sum of random 64-bit numbers, one for each unit and sign: plus, minus, or zero
-where the face lies in the unit's wall. The two edges of a face that a wall crosses find each other by
-that name. No linear program is solved, and no sign vector is kept.
+A face is named by the sum of random 64-bit numbers, one for each unit and sign: plus, minus, or
+zero where the face lies in the unit's wall. The two edges of a face that a wall crosses find each
+other by that name. No linear program is solved, and no sign vector is kept.
 """
 
 from __future__ import annotations
@@ -13,22 +13,16 @@ import numpy as np
 from numba import njit
 
 from geomprobe.storage import Array
-from geomprobe.tropical.cells import CellMesh, TooManyCells
+from geomprobe.tropical.cells import CellMesh
 from geomprobe.tropical.faces import face_counts, lowest_faces, stars
+from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, roomy, write_signs
 from geomprobe.tropical.tape import Kink
 
-
-DONE, FULL, DEGENERATE = 0, 1, 2
-
-
-class DegenerateWalls(Exception):
-    """More walls go through a point than there are dimensions; ``kink`` is where that was seen."""
-
-    def __init__(self, kink: str) -> None:
-        super().__init__(kink)
-        self.kink = kink
+FULL, DEGENERATE = 1, 2
+#: Multiplied by it, the low bits of names spread over the others.
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Surroundings(NamedTuple):
@@ -162,23 +156,22 @@ class Skeleton(CellMesh):
         self.unpaired += unpaired
         self._grow(first, second, share)
         if stopped == FULL:
-            raise TooManyCells(len(heights), kink.name)
+            raise TooManyInputs(len(heights), kink.name)
         return heights
 
 
 def byte_sums(names: Array) -> Array:
-    """Return, for each byte of the signs of units, the sum of what its set bits add: (bytes, 256)."""
+    """Return what the set bits of each byte of the signs of units add, (bytes, 256)."""
     gains = names[:, 2] - names[:, 0]
     gains = np.concatenate([gains, np.zeros(-len(gains) % 8, np.uint64)]).reshape(-1, 8)
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
-    return (gains[:, None, :] * bits.astype(np.uint64)).sum(axis=2, dtype=np.uint64)
+    sums: Array = (gains[:, None, :] * bits.astype(np.uint64)).sum(axis=2, dtype=np.uint64)
+    return sums
 
 
 @njit(cache=True, nogil=True)
-def _signs_sum(
-    plus: Array, a: int, b: int, start: int, stop: int, sums: Array, base: Array
-) -> Any:
-    """Return the sum of the names of the signs that units from ``start`` to ``stop`` have on an edge.
+def _signs_sum(plus: Array, a: int, b: int, start: int, stop: int, sums: Array, base: Array) -> Any:
+    """Return the sum of the names of the signs that units, from start to stop, have on an edge.
 
     Of its two ends at least one has the sign; the other may lie in the wall.
     """
@@ -208,7 +201,7 @@ def split_skeleton(  # noqa: D103
     known_walls: int,
     facets: int,
     limit: int,
-):
+) -> Any:
     units = heights.shape[1]
     known, edges, d1 = vertices, len(ends), walls.shape[1]
     room, more_edges = len(heights), edges
@@ -303,7 +296,7 @@ def split_skeleton(  # noqa: D103
                 released = walls[cut_edge[k], i]
                 for side in range(1 if released < facets else 0, 2):
                     face = cut_hash[k] - names[released, 1] + names[released, 2 * side]
-                    slot = np.int64((face * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (table - 1)
+                    slot = np.int64((face * _SPREAD) >> np.uint64(20)) & (table - 1)
                     while stamp[slot] == u and key[slot] != face:
                         slot = (slot + 1) & (table - 1)
                     if stamp[slot] != u:

@@ -148,9 +148,9 @@ class Tape:
                 made: Any = mesh.bend(step.kink, given) if step.kink else step.function(*given)
                 del given
                 parts = made if isinstance(made, tuple | list) else (made,)
-                for slot, part in zip(step.outputs, parts, strict=False):
-                    if slot in last:
-                        held[slot] = part, mesh.version
+                for out, part in zip(step.outputs, parts, strict=False):
+                    if out is not None and out in last:
+                        held[out] = part, mesh.version
                 del made, parts
             return current(self.output).flatten(1)
 
