@@ -115,7 +115,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if all(slot is None for slot in slots) or operation in CONSTANT:
             return func(*args, **kwargs)
         function = STANDS_FOR.get(operation, func)
-        if func._schema.is_mutable:
+        writes = func._schema.is_mutable and operation not in STANDS_FOR
+        if writes:
             if self.slot(args[0]) is None:
                 raise self._refusal(
                     "writes what depends on the input into a tensor that does not; put it together "
@@ -132,7 +133,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         made = result if isinstance(result, tuple | list) else (result,)
         if bend is None and not all(moves(part) for part in made):
             raise self._refusal(f"applies {operation}, which jumps; {_SMOOTH}")
-        if func._schema.is_mutable:
+        if writes:
             storage = _storage(args[0])
             self._writes[storage] = self._writes.get(storage, 0) + 1
         call = _over_rows(function, leaves, spec)

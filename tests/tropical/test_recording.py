@@ -70,7 +70,7 @@ def test_refused_by_name(name):
 
 
 def test_refusal_of_smooth_networks_tells_what_applies():
-    with pytest.raises(ValueError, match="representation_dimension.*take any network"):
+    with pytest.raises(ValueError, match=r"representation_dimension.*take any network"):
         linear_pieces(between(nn.GELU()), torch.zeros(3), torch.ones(3))
 
 

@@ -1,0 +1,393 @@
+"""Regions in boxes and whole spaces: closed forms, linear programs, grids, other packages."""
+
+from importlib.util import find_spec
+from itertools import pairwise
+from math import comb
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linprog
+from torch import nn
+
+from geomprobe.exceptions import MemoryEstimateError
+from geomprobe.tropical import region_complex, slice_regions
+from tests.tropical.networks import he_network
+
+
+def everywhere(d):
+    return [-np.inf] * d, [np.inf] * d
+
+
+def unit_box(d):
+    return [-1.0] * d, [1.0] * d
+
+
+def by_linear_programs(model, d, half_width=1.0):
+    """Count activation patterns with an interior, unit by unit, by linear programs."""
+    layers = [layer for layer in model if isinstance(layer, nn.Linear)]
+    weights = [(p.weight.detach().numpy(), p.bias.detach().numpy()) for p in layers[:-1]]
+    bounds = [(-half_width, half_width)] * d + [(0, None)]
+
+    def has_interior(rows, offsets):
+        norms = np.linalg.norm(rows, axis=1)
+        if (norms == 0).any():
+            return bool((offsets[norms == 0] > 0).all()) and has_interior(
+                rows[norms > 0], offsets[norms > 0]
+            )
+        # rows x + offsets >= radius * norms; the largest radius of a ball that also fits the box.
+        left = np.column_stack([-rows, norms])
+        box = np.column_stack([np.vstack([np.eye(d), -np.eye(d)]), np.ones(2 * d)])
+        found = linprog(
+            [0] * d + [-1],
+            A_ub=np.vstack([left, box]),
+            b_ub=np.concatenate([offsets, np.full(2 * d, half_width)]),
+            bounds=bounds,
+        )
+        return found.status == 0 and -found.fun > 1e-9
+
+    def count(level, unit, slope, offset, rows, offsets, active):
+        if level == len(weights):
+            return 1
+        w, b = weights[level]
+        if unit == len(w):
+            mask = np.array(active)[:, None]
+            return count(
+                level + 1, 0, mask * (w @ slope), mask[:, 0] * (w @ offset + b), rows, offsets, []
+            )
+        row, height = w[unit] @ slope, w[unit] @ offset + b[unit]
+        total = 0
+        for sign in (1, -1):
+            further = np.vstack([rows, sign * row]), np.append(offsets, sign * height)
+            if has_interior(*further):
+                total += count(level, unit + 1, slope, offset, *further, [*active, float(sign > 0)])
+        return total
+
+    return count(0, 0, np.eye(d), np.zeros(d), np.empty((0, d)), np.empty(0), [])
+
+
+@pytest.mark.parametrize(
+    ("d", "n"), [(1, 9), (2, 20), (3, 12), (3, 20), (4, 10), (4, 14), (5, 10), (6, 9)]
+)
+def test_one_hidden_layer_in_general_position(d, n):
+    # Zaslavsky: sum of C(n, i) for i up to d.
+    found = region_complex(he_network(d, n, 1, seed=d), everywhere(d))
+    assert found.activation_regions == sum(comb(n, i) for i in range(d + 1))
+    assert found.linear_regions == found.activation_regions
+    assert found.certified
+    assert found.euler_characteristic == 1
+
+
+@pytest.mark.parametrize(
+    ("widths", "seed"),
+    [
+        ((1, 6, 5, 1), 0),
+        ((2, 6, 5, 1), 1),
+        ((3, 5, 4, 1), 2),
+        ((4, 5, 3, 1), 3),
+        ((3, 4, 3, 3, 1), 4),
+    ],
+)
+def test_linear_programs_count_the_same(widths, seed):
+    model, d = he_network(*widths, seed=seed), widths[0]
+    found = region_complex(model, unit_box(d))
+    assert found.certified
+    assert found.activation_regions == by_linear_programs(model, d)
+
+
+@pytest.mark.parametrize(("widths", "points"), [((2, 10, 10, 1), 2000), ((3, 8, 8, 1), 160)])
+def test_a_dense_grid_sees_no_more(widths, points):
+    model, d = he_network(*widths), widths[0]
+    axis = torch.linspace(-1, 1, points, dtype=torch.float64)
+    hidden = torch.cartesian_prod(*[axis] * d)
+    patterns = []
+    with torch.no_grad():
+        for layer in model:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.ReLU):
+                patterns.append(np.packbits((hidden > 0).numpy(), axis=1))
+    seen = len(np.unique(np.concatenate(patterns, axis=1), axis=0))
+    count = region_complex(model, unit_box(d)).activation_regions
+    assert 0.9 * count < seen <= count
+
+
+# Counted by affinitree 0.23.0 in the whole space, and by regioncam 0.5.2 in [-1, 1]^2.
+WHOLE = {
+    ((2, 8, 8, 1), 0): 129,
+    ((2, 8, 8, 1), 1): 105,
+    ((3, 8, 8, 8, 1), 0): 1900,
+    ((3, 8, 8, 8, 1), 1): 1611,
+    ((3, 8, 8, 8, 1), 2): 3408,
+    ((3, 16, 16, 1), 0): 4299,
+    ((4, 12, 12, 1), 0): 10390,
+    ((4, 12, 12, 1), 1): 13046,
+}
+PLANE = {(2, 8, 8, 1): 84, (2, 32, 32, 32, 1): 1880, (2, 64, 64, 1): 4354}
+
+
+@pytest.mark.parametrize(("widths", "seed"), WHOLE)
+def test_affinitree_counted_the_same_in_whole_spaces(widths, seed):
+    found = region_complex(he_network(*widths, seed=seed), everywhere(widths[0]))
+    assert found.activation_regions == WHOLE[widths, seed]
+    assert found.certified
+
+
+@pytest.mark.parametrize("widths", PLANE)
+def test_regioncam_counted_the_same_in_squares(widths):
+    found = region_complex(he_network(*widths), unit_box(2))
+    assert found.f_vector[2] == PLANE[widths]
+    assert found.certified
+
+
+@pytest.mark.skipif(find_spec("regioncam") is None, reason="regioncam is not installed")
+@pytest.mark.parametrize("seed", range(5))
+def test_regioncam(seed):
+    import regioncam
+
+    model = he_network(2, 24, 24, 1, seed=seed)
+    camera = regioncam.Regioncam(size=1)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            weight, bias = (p.detach().numpy().astype(np.float32) for p in layer.parameters())
+            camera.add(regioncam.nn.Linear(np.ascontiguousarray(weight.T), bias))
+        else:
+            camera.add(regioncam.nn.ReLU())
+    assert region_complex(model, unit_box(2)).f_vector[2] == camera.num_faces
+
+
+@pytest.mark.skipif(find_spec("affinitree") is None, reason="affinitree is not installed")
+@pytest.mark.parametrize("seed", range(3))
+def test_affinitree(seed):
+    import affinitree
+
+    model = he_network(3, 10, 6, 1, seed=seed).float()
+    found = region_complex(model, everywhere(3))
+    layers = affinitree.extract_pytorch_architecture(3, model)
+    assert found.activation_regions == affinitree.builder.from_layers(layers).num_terminals()
+
+
+def test_the_two_meshes_agree_in_the_plane(monkeypatch):
+    # Half-edges, and vertices and edges with hashed faces, are independent of each other.
+    import geomprobe.tropical.complexes as module
+
+    model = he_network(2, 32, 32, 1)
+    polygons = region_complex(model, unit_box(2))
+    monkeypatch.setattr(module, "_polygons", module._cells)
+    skeleton = region_complex(model, unit_box(2))
+    assert skeleton.f_vector == polygons.f_vector
+    assert skeleton.linear_regions == polygons.linear_regions
+    assert len(skeleton.walls) == len(polygons.walls)
+
+
+def test_faces_meet_as_in_a_simple_complex():
+    found = region_complex(he_network(4, 8, 6, 1), unit_box(4))
+    vertices = found.f_vector[0]
+    degree = np.bincount(found.edges.ravel(), minlength=vertices)
+    inner = (np.abs(found.vertices) < 1 - 1e-9).sum(axis=1)
+    # A vertex on k facets has one edge off each of them, and two off each other wall.
+    np.testing.assert_array_equal(degree, 2 * inner + (4 - inner))
+    assert found.walls.shape == (found.f_vector[3] - on_the_border(found), 2)
+    assert len(found.points) == found.f_vector[4]
+    assert (np.abs(found.points) < 1).all()
+
+
+def on_the_border(found):
+    """Cells of the eight facets of the box, each a box of one dimension fewer."""
+    total = 0
+    for axis in range(4):
+        for side in (-1.0, 1.0):
+            model = fixed(found._tape.model, axis, side)
+            total += region_complex(model, unit_box(3)).f_vector[3]
+    return total
+
+
+def fixed(model, axis, value):
+    """The network of three inputs, with one of four held fast."""
+    rest = [i for i in range(4) if i != axis]
+    first = nn.Linear(3, model[0].out_features, dtype=torch.float64)
+    with torch.no_grad():
+        first.weight.copy_(model[0].weight[:, rest])
+        first.bias.copy_(model[0].bias + value * model[0].weight[:, axis])
+    return nn.Sequential(first, *list(model)[1:])
+
+
+def test_points_lie_in_different_regions_and_tell_the_patterns():
+    model = he_network(3, 8, 8, 1)
+    found = region_complex(model, unit_box(3))
+    hidden, patterns = torch.from_numpy(found.points), []
+    with torch.no_grad():
+        for layer in model:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.ReLU):
+                patterns.append(hidden > 0)
+    assert len(torch.unique(torch.cat(patterns, 1), dim=0)) == found.activation_regions
+
+
+def test_regions_with_one_affine_map_are_merged():
+    # Where the second layer is off as a whole, the first one does not matter.
+    model = he_network(2, 6, 2, 1, seed=2)
+    with torch.no_grad():
+        model[2].bias -= 0.7
+    found = region_complex(model, unit_box(2))
+    assert found.linear_regions < found.activation_regions
+    # Against gradients by autograd at a point of each cell, joined by a search.
+    points = torch.from_numpy(found.points).requires_grad_()
+    gradients = torch.autograd.grad(model(points).sum(), points)[0]
+    near = {i: set() for i in range(len(points))}
+    for i, j in found.walls.tolist():
+        if torch.allclose(gradients[i], gradients[j], rtol=0, atol=1e-9):
+            near[i].add(j)
+            near[j].add(i)
+    seen, regions = set(), 0
+    for start in near:
+        if start not in seen:
+            regions, queue = regions + 1, [start]
+            while queue:
+                seen.add(at := queue.pop())
+                queue += near[at] - seen
+    assert regions == found.linear_regions
+
+
+@pytest.mark.parametrize("act", [nn.LeakyReLU, nn.Hardtanh, nn.PReLU])
+def test_other_bends(act):
+    model = he_network(3, 6, 5, 1, act=act).double()
+    found = region_complex(model, unit_box(3))
+    assert found.certified
+    if act is not nn.Hardtanh:  # Two parallel walls a unit.
+        relu = region_complex(he_network(3, 6, 1), unit_box(3)).activation_regions
+        assert found.activation_regions > relu
+
+
+def test_a_finite_box_does_not_hold_the_whole_space():
+    model = he_network(4, 14, 1, seed=4)
+    small = region_complex(model, ([-10.0] * 4, [10.0] * 4))
+    assert small.certified
+    assert small.activation_regions < sum(comb(14, i) for i in range(5))
+
+
+def test_what_bends_beyond_the_widest_cube_is_told(monkeypatch):
+    import geomprobe.tropical.complexes as module
+
+    monkeypatch.setattr(module, "CUBE", 2.0)
+    monkeypatch.setattr(module, "WIDEST_CUBE", 2.0)
+    found = region_complex(he_network(3, 10, 1), everywhere(3))
+    assert not found.certified
+    assert "beyond the cube of half-width 2" in found.failures[0]
+
+
+DEGENERATE = {
+    "zero biases": lambda: unbiased(he_network(3, 6, 1)),
+    "a duplicated unit": lambda: with_rows(he_network(3, 6, 1), 2.0),
+    "a mirrored unit": lambda: with_rows(he_network(3, 6, 1), -1.5),
+}
+
+
+def unbiased(model):
+    with torch.no_grad():
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                layer.bias.zero_()
+    return model
+
+
+def with_rows(model, factor):
+    with torch.no_grad():
+        model[0].weight[1] = factor * model[0].weight[0]
+        model[0].bias[1] = factor * model[0].bias[0]
+    return model
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_networks_are_refused_or_perturbed(name):
+    model = DEGENERATE[name]()
+    for box in (unit_box(3), everywhere(3)):
+        with pytest.raises(ValueError, match="more than 3 walls go through one point, seen at '1'"):
+            region_complex(model, box)
+    moved = region_complex(model, everywhere(3), perturb=1e-3)
+    assert moved.certified
+    assert "added to the argument of every bend" in moved.notes[0]
+    if name == "zero biases":  # Then it is in general position.
+        assert moved.activation_regions == sum(comb(6, i) for i in range(4))
+
+
+def test_degenerate_networks_in_the_plane_are_counted():
+    # n lines through one point make 2 n regions, and n parallel ones n + 1.
+    model = unbiased(he_network(2, 7, 1))
+    found = region_complex(model, unit_box(2))
+    assert (found.activation_regions, found.certified) == (14, True)
+    assert "Not in general position" in found.notes[0]
+    assert region_complex(with_rows(model, 3.0), unit_box(2)).activation_regions == 12
+    with torch.no_grad():
+        model[0].weight[:] = torch.tensor([0.3, 0.4])
+        model[0].bias.copy_(torch.linspace(-0.3, 0.3, 7))
+    assert region_complex(model, unit_box(2)).activation_regions == 8
+    # A deep one without biases: regions are cones, as many as on a circle about the origin.
+    model = unbiased(he_network(2, 5, 5, 5, 1, seed=3))
+    angle = np.linspace(0, 2 * np.pi, 200_001)[:-1]
+    hidden, patterns = torch.from_numpy(np.stack([np.cos(angle), np.sin(angle)], 1)), []
+    with torch.no_grad():
+        for layer in model:
+            hidden = layer(hidden)
+            if isinstance(layer, nn.ReLU):
+                patterns.append(hidden > 0)
+    pattern = torch.cat(patterns, 1)
+    changes = int((pattern != pattern.roll(1, 0)).any(1).sum())
+    assert region_complex(model, unit_box(2)).activation_regions == changes
+
+
+def test_dead_and_constant_units_change_nothing():
+    model = he_network(3, 6, 1)
+    count = region_complex(model, unit_box(3)).activation_regions
+    wide = he_network(3, 8, 1)
+    with torch.no_grad():
+        wide[0].weight[:6], wide[0].bias[:6] = model[0].weight, model[0].bias
+        wide[0].weight[6:] = 0.0
+        wide[0].bias[6], wide[0].bias[7] = 0.0, -1.0
+    assert region_complex(wide, unit_box(3)).activation_regions == count
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [
+        (([0.0] * 7, [1.0] * 7), "has 7 dimensions, and regions can be enumerated in at most 6"),
+        (([0.0, 0.0], [1.0, 0.0]), "low < high"),
+        (([0.0, -np.inf], [1.0, np.inf]), "infinite on all sides"),
+        (([0.0, 0.0], [1.0]), "two corners of one shape"),
+        (([np.nan, 0.0], [1.0, 1.0]), "low < high"),
+    ],
+)
+def test_bad_boxes(box, message):
+    with pytest.raises(ValueError, match=message):
+        region_complex(nn.Linear(len(box[0]), 1), box)
+
+
+def test_what_does_not_fit_is_refused(monkeypatch):
+    model = he_network(3, 32, 32, 1)
+    with pytest.raises(MemoryEstimateError, match=r"complex of about .* vertices needs about"):
+        region_complex(model, unit_box(3), memory_share=1e-6)
+    # Where the estimate was too low, the count reached is told.
+    import geomprobe.tropical.complexes as module
+
+    monkeypatch.setattr(module, "room_for_vertices", lambda *_: 500)
+    with pytest.raises(MemoryEstimateError, match=r"5\d\d were reached at '\d'"):
+        region_complex(model, unit_box(3))
+
+
+@pytest.mark.parametrize("widths", [(2, 32, 32, 1), (3, 32, 32, 1), (4, 12, 12, 1), (5, 10, 10, 1)])
+def test_the_estimate_is_of_the_right_size(widths, monkeypatch):
+    import geomprobe.tropical.complexes as module
+
+    told = []
+    monkeypatch.setattr(module, "require_memory", lambda needed, *_, **__: told.append(needed))
+    d = widths[0]
+    found = region_complex(he_network(*widths), unit_box(d))
+    a_vertex = 8 * (4 * max(pairwise(widths), key=max)[0] + d * (8 + d))
+    assert 0.1 < told[0] / a_vertex / len(found.vertices) < 10
+
+
+def test_slices_and_complexes_count_the_same():
+    model = he_network(2, 16, 16, 3)
+    a, b, c = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    slice_, complex_ = slice_regions(model, a, b, c, margin=0), region_complex(model, unit_box(2))
+    assert len(slice_) == complex_.f_vector[2]
+    assert slice_.linear_regions == complex_.linear_regions
