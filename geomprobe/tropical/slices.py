@@ -149,7 +149,7 @@ class SliceRegions(ByValue):
 
         axes = plt.subplots()[1] if ax is None else ax
         thin = min(0.2, 200 / len(self))
-        colours = plt.get_cmap("twilight")(_hue(self.gradients))
+        colours = 0.65 + 0.35 * plt.get_cmap("hsv")(_hue(self.gradients))
         axes.add_collection(
             PolyCollection(self.polygons, facecolors=colours, edgecolors="0.3", linewidths=thin)
         )
