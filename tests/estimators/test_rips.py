@@ -92,6 +92,15 @@ def test_other_backends_of_joblib(shapes):
             assert gp.RipsPersistence().fit_transform(X) == expected
 
 
+@pytest.fixture
+def hears_interrupts():
+    """Python as in a terminal: started in the background of a shell, it ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("hears_interrupts")
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_an_interrupt_says_how_many_clouds_are_done(n_jobs, shapes, monkeypatch):
     def interrupted(cloud, **options):
