@@ -166,9 +166,9 @@ def classify_critical_point(
     Notes
     -----
     All eigenvalues of the Hessian, by p double backward passes. At an exact critical point the
-    tangents of symmetries are flat; at one with slope g their curvature is of the order of
-    |g| / |parameters|, and ten times that is part of the tolerance. Along a flat direction the loss
-    may still fall at a higher order.
+    tangents of symmetries are flat; elsewhere their curvature is of the order of the gradient norm
+    over the norm of the parameters, and ten times that is part of the tolerance. Along a flat
+    direction the loss may still fall at a higher order.
     O(p) passes over the data and O(p^3) time, O(p^2) memory.
     """
     if newton_steps < 0 or not 0 < tolerance < 1:

@@ -126,15 +126,15 @@ def classify_linear_critical_point(
     fitted = (left[:, kept] * values[kept]) @ right[kept]
     slope = _relative_gradient(factors, residual, size)
     least = float(np.square(values[most:]).sum()) / 2
-    excess = float(np.square(residual).sum()) / 2 - least
+    loss = float(np.square(residual).sum()) / 2
     notes = []
     if not seen.all():
         notes.append("The inputs do not span their space; directions without data are left out.")
 
-    rank = len(kept)
+    rank, missed = len(kept), np.delete(values, kept)
     if slope > tolerance or np.linalg.norm(product - fitted) > np.sqrt(tolerance) * size:
         kind = "not critical"
-    elif excess <= tolerance * size**2:
+    elif kept.tolist() == list(range(most)) or loss - least <= (tolerance * size) ** 2:
         kind = "global minimum"
     elif not size or not are_distinct(values):
         kind = "undetermined"
@@ -144,14 +144,14 @@ def classify_linear_critical_point(
     else:
         tight = _is_tightened(_Blocks(factors, size, tolerance), rank)
         kind = "non-strict saddle" if tight else "strict saddle"
-    attained = bool(np.linalg.norm(residual) <= np.sqrt(tolerance) * size)
+    attained = bool((missed <= tolerance * size).all())
     return LinearCriticalPoint(
         kind=kind,
         pure=kind != "not critical" and (rank == most or attained),
         kept=tuple(kept.tolist()),
         largest_rank=most,
         morse_index=_index(factors, target, kind, kept, values, tolerance),
-        loss=unreachable + least + excess,
+        loss=unreachable + loss,
         least_loss=unreachable + least,
         relative_gradient=slope,
         notes=tuple(notes),
@@ -173,8 +173,8 @@ def _checked(weights: Sequence[Any], inputs: Any, targets: Any) -> tuple[list[Ar
             f"inputs of shape {x.shape} and targets of shape {y.shape} do not fit weights of "
             f"shapes {shapes}, from the first layer to the last"
         )
-    if not all(np.isfinite(array).all() for array in (*factors, x, y)):
-        raise ValueError("weights, inputs and targets must be finite")
+    if not all(np.isfinite(array).all() for array in (*factors, x, y)) or not x.any():
+        raise ValueError("weights, inputs and targets must be finite, and inputs not all zero")
     return factors, x, y
 
 
@@ -226,6 +226,13 @@ def _is_tightened(blocks: _Blocks, rank: int) -> bool:
     )
 
 
+def _layer(factor: Array) -> nn.Linear:
+    """Return a layer of such weights, without a draw of others before."""
+    layer = nn.Linear(len(factor.T), len(factor), bias=False, device="meta")
+    layer.weight = nn.Parameter(torch.from_numpy(factor))
+    return layer
+
+
 def _index(
     factors: list[Array], target: Array, kind: str, kept: Array, values: Array, tolerance: float
 ) -> Estimate:
@@ -243,12 +250,7 @@ def _index(
     if sum(factor.size for factor in factors) > _LARGEST_HESSIAN:
         reason = f"more than {_LARGEST_HESSIAN} parameters, and no closed form at such weights"
         return Estimate.undefined(reason)
-    model = nn.Sequential(
-        *[nn.Linear(len(factor.T), len(factor), bias=False) for factor in factors]
-    )
-    model.double()
-    for layer, factor in zip(model, factors, strict=True):
-        layer.weight.data = torch.from_numpy(factor)
+    model = nn.Sequential(*map(_layer, factors))
     data = Samples(torch.eye(target.shape[1], dtype=torch.float64), torch.from_numpy(target.T))
     here = bent_loss(model, data, nn.MSELoss(reduction="sum"))
     return Estimate(

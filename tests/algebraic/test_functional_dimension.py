@@ -89,6 +89,11 @@ def test_no_more_dimensions_than_outputs():
     assert found.elsewhere == ()
 
 
+def test_one_sample_has_no_half():
+    found = functional_dimension(mlp([4, 6, 2], nn.Tanh), data(1))
+    assert (found.rank, found.rank_of_half) == (2, 0)
+
+
 def test_the_matrix_is_that_of_autograd():
     model = mlp([4, 3, 2], nn.Tanh).double()
     inputs = data(30).inputs.double()

@@ -137,6 +137,29 @@ def test_weights_of_torch_after_training_are_a_global_minimum():
     assert found.loss == pytest.approx(mean / 2)
 
 
+def test_a_weak_direction_that_is_missed_makes_a_saddle():
+    matrix = np.diag([1.0, 1e-4, 1e-5])
+    x = np.eye(3) * np.sqrt(3)
+    for kept, width, kind, pure in [
+        ([0], 2, "strict saddle", False),
+        ([0, 2], 2, "strict saddle", True),
+        ([0, 1], 2, "global minimum", True),
+        ([0, 1], 3, "strict saddle", False),
+    ]:
+        weights = two_layers(matrix, kept, width, np.random.default_rng(4))
+        found = classify_linear_critical_point(weights, x, x @ matrix.T)
+        assert (found.kind, found.pure, found.kept) == (kind, pure, tuple(kept))
+
+
+def test_the_random_stream_is_left_as_it_was():
+    stream = torch.get_rng_state()
+    zero = [np.zeros((4, 3)), np.zeros((4, 4)), np.zeros((4, 4))]
+    found = classify_linear_critical_point(zero, X, Y)
+    assert found.kind == "non-strict saddle"
+    assert found.morse_index.method == "eigenvalues of the Hessian"
+    assert torch.equal(stream, torch.get_rng_state())
+
+
 def test_what_is_not_critical():
     rng = np.random.default_rng(3)
     found = classify_linear_critical_point([rng.normal(size=(4, 3))] * 1, X, Y)
@@ -170,7 +193,7 @@ def test_inputs_in_a_plane():
         ([], {}, "weights must be matrices"),
         ([np.ones((2, 3)), np.ones((4, 3))], {}, r"shape \(width, width below\)"),
         ([np.ones((4, 2))], {}, "do not fit weights"),
-        ([np.full((4, 3), np.inf)], {}, "must be finite"),
+        ([np.full((4, 3), np.inf)], {}, "must be finite, and inputs not all zero"),
         ([np.ones((4, 3))], {"tolerance": 0}, "tolerance must be between 0 and 1"),
     ],
 )

@@ -10,7 +10,7 @@ from torch import nn
 from geomprobe import Samples
 from geomprobe.algebraic import functional_dimension, neurovariety_dimension
 
-# Kileel, Trager and Bruna (2019) and Kubjas, Li and Wiesmann (2024).
+# Kileel, Trager and Bruna (2019), and Finkel, Rodriguez, Wu and Yahl (2024).
 PUBLISHED = {
     ((2, 2, 2), 2): 6,
     ((3, 3, 3), 2): 15,
