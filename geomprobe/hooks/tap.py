@@ -312,7 +312,8 @@ class _Hook:
 
 
 class _Begin(_Hook):
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    # Without kwargs where another hook of a copy has just taken them all off.
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         if torch.compiler.is_compiling():
             return
         if (tap := self._tap()) is not None:
