@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from geomprobe.storage import Array
-from geomprobe.tropical.signs import extended, extent
+from geomprobe.tropical.signs import extended, extent, roomy
 from geomprobe.tropical.tape import Kink
 
 #: A height below this share of its unit's largest is zero.
@@ -88,9 +88,14 @@ class CellMesh(ABC):
             return heights
         shape, former = heights.shape[1:], self.version
         if 2 * len(mixed) > len(zero):
-            lifted = torch.from_numpy(self._split(flat, zero, kink))
+            buffer, idle = roomy(flat), np.setdiff1d(np.arange(len(zero)), mixed)
+            # Of those that cut nothing no rounding about zero may be taken for a sign.
+            values = buffer[: len(flat), idle]
+            buffer[: len(flat), idle] = np.where(np.abs(values) <= zero[idle], 0.0, values)
+            zero[idle] = -1.0
+            lifted = torch.from_numpy(self._split(buffer, len(flat), zero, kink))
         else:
-            cut = self._split(flat[:, mixed], zero[mixed], kink)
+            cut = self._split(roomy(flat[:, mixed]), len(flat), zero[mixed], kink)
             lifted = self.lift(torch.from_numpy(flat), former)
             lifted[:, mixed] = torch.from_numpy(cut)
         return lifted.to(heights.device).reshape(-1, *shape)
@@ -106,5 +111,15 @@ class CellMesh(ABC):
         self.version += 1
 
     @abstractmethod
-    def _split(self, heights: Array, zero: Array, kink: Kink) -> Array:
-        """Cut along the zeros of the columns; return them at all vertices then."""
+    def _split(self, heights: Array, known: int, zero: Array, kink: Kink) -> Array:
+        """Cut along the zeros of the columns; return them at all vertices then.
+
+        Parameters
+        ----------
+        heights : array of shape (room, units)
+            At the first ``known`` rows; the others are room for more.
+        known : int
+        zero : array of shape (units,)
+            What is no larger is zero.
+        kink : Kink
+        """

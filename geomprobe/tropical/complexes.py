@@ -32,9 +32,7 @@ CUBE, WIDEST_CUBE = 1e6, 1e9
 #: Cells at which the network is compared with the mean of their corners.
 _CHECKED = 1000
 #: What to do instead, where a complex does not fit.
-REMEDY = (
-    "Take a smaller part, or look along lines (linear_pieces) or around data (local_complexity)"
-)
+REMEDY = "Take a smaller part, or look along lines (linear_pieces) or in planes (slice_regions)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +236,7 @@ def _corners(box: tuple[Any, Any]) -> tuple[Array, Array]:
         raise ValueError(
             f"the box has {low.size} dimensions, and regions can be enumerated in at most "
             f"{LARGEST_DIMENSION}; look along lines (linear_pieces), at planes (slice_regions), or "
-            "around data (local_complexity)"
+            "in planes (slice_regions)"
         )
     infinite = np.isinf(low).all() and np.isinf(high).all()
     if not (low < high).all() or not (infinite or (np.isfinite(low) & np.isfinite(high)).all()):

@@ -11,7 +11,7 @@ from geomprobe.storage import Array
 from geomprobe.tropical.cells import CellMesh
 from geomprobe.tropical.limits import TooManyInputs
 from geomprobe.tropical.merging import Cells
-from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, roomy, write_signs
+from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, write_signs
 from geomprobe.tropical.tape import Kink
 
 
@@ -83,7 +83,7 @@ class Polygons(CellMesh):
         """The ends of each edge, (edges, 2)."""
         return self.origin.reshape(-1, 2)
 
-    def _split(self, heights: Array, zero: Array, kink: Kink) -> Array:
+    def _split(self, heights: Array, known: int, zero: Array, kink: Kink) -> Array:
         if kink.name not in self._kinks[-1:]:
             self._kinks.append(kink.name)
         (
@@ -107,8 +107,8 @@ class Polygons(CellMesh):
             self.face,
             self.source,
             self.faces,
-            roomy(heights),
-            len(heights),
+            heights,
+            known,
             zero,
             len(self._kinks) - 1,
             self._limit,

@@ -177,8 +177,8 @@ def _through(tape: Tape, shape: Sequence[int], max_terms: int) -> list[_Rational
         except TooManyTerms as error:
             raise ValueError(
                 f"a tropical polynomial at {where} has {error} monomials or more, over max_terms = "
-                f"{max_terms}. The form is for small networks: linear_pieces, slice_regions and "
-                "local_complexity take large ones"
+                f"{max_terms}. The form is for small networks: linear_pieces and "
+                "slice_regions take large ones"
             ) from None
         held |= {s: m for s, m in zip(step.outputs, made, strict=False) if s is not None}
     return held[tape.output][0]

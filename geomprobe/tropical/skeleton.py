@@ -17,7 +17,7 @@ from geomprobe.tropical.cells import CellMesh
 from geomprobe.tropical.faces import face_counts, lowest_faces, stars
 from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells
-from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, roomy, write_signs
+from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, write_signs
 from geomprobe.tropical.tape import Kink
 
 FULL, DEGENERATE = 1, 2
@@ -121,10 +121,10 @@ class Skeleton(CellMesh):
         self.names = np.concatenate([self.names, drawn])
         self.source = np.concatenate([self.source, np.full(walls, kink)])
 
-    def _split(self, heights: Array, zero: Array, kink: Kink) -> Array:
+    def _split(self, heights: Array, known: int, zero: Array, kink: Kink) -> Array:
         if kink.name not in self._kinks[-1:]:
             self._kinks.append(kink.name)
-        known = len(self.names)
+        walls = len(self.names)
         self._name(heights.shape[1], len(self._kinks) - 1)
         (
             self.edges,
@@ -142,12 +142,12 @@ class Skeleton(CellMesh):
             self.left,
             self.within,
             self.hashes,
-            roomy(heights),
-            len(heights),
+            heights,
+            known,
             zero,
             self.names,
-            byte_sums(self.names[known:]),
-            known,
+            byte_sums(self.names[walls:]),
+            walls,
             2 * self.dimension,
             self._limit,
         )

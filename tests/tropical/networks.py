@@ -1,6 +1,6 @@
 """Networks with general weights, for the tests of this folder."""
 
-import itertools
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ def he_network(*widths, seed=0, act=nn.ReLU):
     """He weights, biases from N(0, 0.25), double precision."""
     generator = torch.Generator().manual_seed(seed)
     layers = []
-    for fan_in, fan_out in itertools.pairwise(widths):
+    for fan_in, fan_out in pairwise(widths):
         layer = nn.Linear(fan_in, fan_out, dtype=torch.float64)
         with torch.no_grad():
             normal = torch.randn(fan_out, fan_in, generator=generator, dtype=torch.float64)
