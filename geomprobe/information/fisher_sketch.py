@@ -51,7 +51,7 @@ def fisher_sketch(
     r"""Sketch the Fisher information of a model, where its Gram matrix would be too large.
 
     .. math::
-        F = B^T B \;\to\; \hat F = S^T B^T B S, \qquad S = (s_1, \dots, s_k) / \sqrt k, \qquad
+        F = B^T B \;\to\; \hat F = S^T B^T B S, \qquad S = (s_1, \ldots, s_k) / \sqrt k, \qquad
         E[S S^T] = I
 
     The rows of B, one for each label of each input, are seen through k random columns, a

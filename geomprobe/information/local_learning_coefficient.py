@@ -372,7 +372,7 @@ def learning_coefficient_grid(
 
     Parameters
     ----------
-    model, data, loss, options
+    model, data, loss, **options
         As for :func:`local_learning_coefficient`, whose errors are raised.
     steps, localizations : sequences of float
     """

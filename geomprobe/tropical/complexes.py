@@ -235,8 +235,8 @@ def _corners(box: tuple[Any, Any]) -> tuple[Array, Array]:
     if low.size > LARGEST_DIMENSION:
         raise ValueError(
             f"the box has {low.size} dimensions, and regions can be enumerated in at most "
-            f"{LARGEST_DIMENSION}; look along lines (linear_pieces), at planes (slice_regions), or "
-            "in planes (slice_regions)"
+            f"{LARGEST_DIMENSION}; look along lines (linear_pieces) or at planes "
+            "(slice_regions)"
         )
     infinite = np.isinf(low).all() and np.isinf(high).all()
     if not (low < high).all() or not (infinite or (np.isfinite(low) & np.isfinite(high)).all()):
