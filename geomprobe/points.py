@@ -24,11 +24,13 @@ def as_points(X: Any) -> Array:
             f"got shape {given.shape} and dtype {given.dtype}"
         )
     points = given.astype(np.float64, copy=False)
-    unusable = int((~np.isfinite(points)).any(axis=1).sum())
+    with np.errstate(over="ignore", invalid="ignore"):
+        doubtful = points[~np.isfinite(points.sum(axis=1))]  # Without an array as large as X.
+    unusable = int((~np.isfinite(doubtful)).any(axis=1).sum())
     if unusable:
         raise ValueError(
             f"{unusable} of {len(points)} rows hold NaN or infinity; leave them out first"
         )
-    if (points == points[0]).all():
+    if (points[-1] == points[0]).all() and (points == points[0]).all():
         raise ValueError(f"all {len(points)} points are equal, and a single point has no shape")
     return points

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit, prange
+from threadpoolctl import threadpool_limits
 
 from geomprobe.storage import Array
 from geomprobe.topology.differences import square_double, squares_of
-from geomprobe.topology.metrics import euclidean_distances
 from geomprobe.topology.neighbours import nearest_elsewhere, nearest_neighbours
 
 _NEIGHBOURS = 10
@@ -27,11 +27,19 @@ def mst_by_products(points: Array, n_jobs: int) -> Array:
     where clusters lie apart: there the points of all but the largest once more in each round, of at
     most log2 of their number.
     """
+    # Each thread multiplies by itself. Threads of BLAS would be in the way: after each product they
+    # wait busily for the next.
+    with threadpool_limits(1, "blas"):
+        return _by_products(points, n_jobs)
+
+
+def _by_products(points: Array, n_jobs: int) -> Array:
     n = len(points)
     rounded, error = _rounded(points)
-    neighbours, near = nearest_neighbours(rounded, min(_NEIGHBOURS, n - 1), n_jobs)
+    k = min(_NEIGHBOURS, n - 1)
+    neighbours, near = nearest_neighbours(rounded, k, n_jobs)
     reach = near.max(axis=1) - error
-    ends = _edges(neighbours)
+    ends = np.stack([np.repeat(np.arange(n), k), neighbours.ravel()], axis=1)
     squares = squares_of(points, ends)
     order = np.argsort(squares)
     ends, squares = ends[order], squares[order]
@@ -46,24 +54,17 @@ def mst_by_products(points: Array, n_jobs: int) -> Array:
         chosen.append(leaving[_joined(leaving, parent)])
 
 
-def _edges(neighbours: Array) -> Array:
-    """Return each pair of neighbours once, of shape (m, 2)."""
-    n, k = neighbours.shape
-    first, second = np.repeat(np.arange(n), k), neighbours.ravel().astype(np.int64)
-    mutual = (neighbours[second] == first[:, None]).any(axis=1)
-    once = (first < second) | ~mutual
-    return np.stack([first[once], second[once]], axis=1)
-
-
 def _rounded(points: Array) -> tuple[Array, float]:
     """Return the points in single precision where that tells neighbours apart, and the error.
 
     The error is that of the square of a distance got by products, norms and points being rounded.
     """
+    some = points[:: 1 + len(points) // 256]
+    norms = np.einsum("ij,ij->i", some, some)
+    squares = norms + norms[:, None] - 2 * some @ some.T
+    np.fill_diagonal(squares, np.inf)
+    near = float(np.median(squares.min(axis=1)))
     largest = float(np.einsum("ij,ij->i", points, points).max())
-    some = euclidean_distances(points[:: 1 + len(points) // 256])
-    np.fill_diagonal(some, np.inf)
-    near = float(np.median(some.min(axis=1))) ** 2
     single, double = (
         4 * (points.shape[1] + 8) * float(np.finfo(dtype).eps) * largest
         for dtype in (np.float32, np.float64)

@@ -11,6 +11,7 @@ from geomprobe.storage import Array
 # Squared distances below this share of the squared norms have lost their digits in the product of
 # matrices, and are taken from differences.
 _CANCELLED = 1e-5
+_COLUMNS = 2048
 
 
 def euclidean_distances(X: Any) -> Array:
@@ -22,18 +23,25 @@ def euclidean_distances(X: Any) -> Array:
 
     Notes
     -----
-    One matrix product of the centred points in float64, O(n^2 d) time and O(n^2) memory. Pairs so
-    close that the product cancels are taken from their differences, so that the relative error
-    stays near 1e-10 whatever the mean and the scale of the cloud. Distances whose squares overflow
-    come out as infinity or NaN.
+    One product of the centred points with themselves in float64, some coordinates at a time:
+    O(n^2 d) time and O(n^2) memory beside the points. Pairs so close that the product cancels are
+    taken from their differences, so that the relative error stays near 1e-10 whatever the mean and
+    the scale of the cloud. Distances whose squares overflow come out as infinity or NaN.
     """
+    from scipy.linalg.blas import dsyrk
+
     from geomprobe.topology.differences import finish_squares
 
-    points = np.asarray(X, dtype=np.float64)
-    points = np.ascontiguousarray(points - points.mean(axis=0))
+    points = np.ascontiguousarray(X, dtype=np.float64)
+    # Of BLAS, whose columns are our rows, the upper triangle.
+    products = np.zeros((len(points), len(points)), order="F")
     with np.errstate(over="ignore", invalid="ignore"):
-        distances: Array = points @ points.T
-    finish_squares(distances, points, np.diag(distances).copy(), _CANCELLED)
+        for begin in range(0, points.shape[1], _COLUMNS):
+            block = points[:, begin : begin + _COLUMNS]
+            block = block - block.mean(axis=0)
+            products = dsyrk(1.0, block.T, 1.0, products, trans=1, overwrite_c=1)
+    distances: Array = products.T
+    finish_squares(distances, points, _CANCELLED)
     return distances
 
 

@@ -16,7 +16,7 @@ from geomprobe.values import ByValue
 _SINGLE_EPS = 2.0**-24
 # Where which algorithm is fastest, as measured by benchmarks/mst.py.
 _TREE_DIM, _TREE_POINTS = 10, 2_000
-_PRODUCT_POINTS, _PRODUCT_WORK = 1_500, 1.5e9
+_PRODUCT_POINTS, _PRODUCT_WORK = 1_000, 6e8
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,11 +97,13 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
         raise ValueError(f"algorithm must be one of {known}, got {algorithm!r}")
     if n_jobs is not None and n_jobs < 1:
         raise ValueError(f"n_jobs must be None, for all cores, or at least 1, got {n_jobs}")
+    from geomprobe.topology.differences import squares_of
+
     points = as_points(X)
-    points = points - points.mean(axis=0)
+    points = np.subtract(points, points.mean(axis=0), order="C")
     # Of the order of 1, by a power of two, so that no square overflows or underflows.
-    unit = 2.0 ** int(np.frexp(np.abs(points).max())[1])
-    points = np.ascontiguousarray(points / unit)
+    unit = 2.0 ** int(np.frexp(max(points.max(), -points.min()))[1])
+    points /= unit
     n, d = points.shape
     if algorithm == "auto":
         few, many = d <= _TREE_DIM and n > _TREE_POINTS, n > _PRODUCT_POINTS
@@ -118,8 +120,7 @@ def euclidean_mst(X: Any, *, algorithm: str = "auto", n_jobs: int | None = None)
         edges, engine = mst_by_products(points, n_jobs or os.cpu_count() or 1), "geomprobe"
     else:
         edges, engine = _by_prim(points), "geomprobe"
-    lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
-    return _sorted(edges, unit * lengths, n, engine)
+    return _sorted(edges, unit * np.sqrt(squares_of(points, edges)), n, engine)
 
 
 def minimum_spanning_tree(distances: Any) -> SpanningTree:

@@ -9,7 +9,6 @@ from threading import Lock
 
 import numpy as np
 from numba import njit
-from threadpoolctl import threadpool_limits
 
 from geomprobe.storage import Array
 
@@ -37,7 +36,8 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
 
     Notes
     -----
-    n^2 d / 2 multiply-adds, each pair of blocks being multiplied once, and O(n k) memory.
+    n^2 d / 2 multiply-adds, each pair of blocks being multiplied once, and O(n k) memory. To be
+    called with BLAS limited to one thread.
     """
     n = len(points)
     norms = np.einsum("ij,ij->i", points, points)
@@ -57,8 +57,7 @@ def nearest_neighbours(points: Array, k: int, n_jobs: int) -> tuple[Array, Array
     pairs = [(i, j) for i in starts for j in starts if j <= i]
     # In an order in which pairs that follow one another seldom share a block.
     pairs.sort(key=lambda pair: (pair[0] - pair[1], pair[1]))
-    # Each thread multiplies by itself: threads of BLAS would wait in the way of these.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs) as pool:
+    with ThreadPoolExecutor(n_jobs) as pool:
         deque(pool.map(search, pairs), maxlen=0)
     return neighbours, squares
 
@@ -79,6 +78,7 @@ def _select(
     A limit is the square of the furthest listed neighbour, less the norm of the point.
     """
     zero, two = products.dtype.type(0), products.dtype.type(2)
+    gaps = np.empty(_CHUNK, products.dtype)
     for row in range(len(products)):
         i = start + row
         norm = norms[i]
@@ -88,15 +88,18 @@ def _select(
             first = other + begin
             others, bounds = norms[first : first + len(part)], limits[first : first + len(part)]
             limit = limits[i]
-            # Below zero if any pair enters a list of either point.
+            # Below zero where a pair enters a list of either point.
             within = zero
             for c in range(len(part)):
                 to_own, to_other = others[c] - limit, norm - bounds[c]
                 gap = (to_own if to_own < to_other else to_other) - two * part[c]
+                gaps[c] = gap
                 within += gap if gap < 0 else zero
             if within == 0:
                 continue
             for c in range(len(part)):
+                if gaps[c] >= 0:
+                    continue
                 product = two * part[c]
                 if others[c] - product < limits[i]:
                     _enter(neighbours[i], squares[i], first + c, norm + others[c] - product)
@@ -142,7 +145,7 @@ def nearest_elsewhere(points: Array, group: Array, rows: Array, n_jobs: int) -> 
             _lower(product, norms[others], group[others], group[rows[these]], least[these])
         least[these] += norms[rows[these]]
 
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n_jobs) as pool:
+    with ThreadPoolExecutor(n_jobs) as pool:
         deque(pool.map(search, range(0, len(rows), _TILE)), maxlen=0)
     return least
 

@@ -133,16 +133,18 @@ def ph_dimension(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    from geomprobe.topology.prim import sums_of_trees
+
     distances = _distances(X, metric)
     n = len(distances)
     generator = np.random.default_rng(random_state)
 
     def fit(rows: Array) -> tuple[Array, Array, Array]:
         sizes = np.unique(np.geomspace(len(rows) / 10, 0.9 * len(rows), n_sizes).astype(int))
-        subsets = ([_subset(rows, k, generator) for _ in range(n_subsets)] for k in sizes)
-        sums = np.array(
-            [np.mean([_sum(distances, one, alpha) for one in listed]) for listed in subsets]
-        )
+        sums = np.empty(len(sizes))
+        for i, k in enumerate(sizes):
+            subsets = [generator.choice(rows, k, replace=False) for _ in range(n_subsets)]
+            sums[i] = sums_of_trees(distances, np.stack(subsets), alpha).mean()
         return sizes, sums, np.polyfit(np.log(sizes), np.log(sums), 1)
 
     sizes, sums, (slope, intercept) = fit(np.arange(n))
@@ -189,15 +191,3 @@ def _distances(X: Any, metric: str) -> Array:
     if len(distances) < 40:
         raise ValueError(f"PH dimension needs at least 40 points, got {len(distances)}")
     return distances
-
-
-def _subset(rows: Array, k: int, generator: np.random.Generator) -> Array:
-    chosen: Array = generator.choice(rows, k, replace=False)
-    return chosen
-
-
-def _sum(distances: Array, rows: Array, alpha: float) -> float:
-    from geomprobe.topology.prim import prim_of_distances
-
-    edges = prim_of_distances(distances, rows)
-    return float((distances[edges[:, 0], edges[:, 1]] ** alpha).sum())

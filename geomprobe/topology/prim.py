@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 from geomprobe.storage import Array
 from geomprobe.topology.differences import square_double
@@ -163,3 +163,14 @@ def prim_of_distances(distances: Array, rows: Array) -> Array:
         nearest[best] = nearest[left - 1]
         parent[best] = parent[left - 1]
     return edges[:found]
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def sums_of_trees(distances: Array, subsets: Array, alpha: float) -> Array:
+    """Return the sum of the powers of the edges of a spanning tree of each subset, (m, k) rows."""
+    sums = np.zeros(len(subsets))
+    for s in prange(len(subsets)):
+        edges = prim_of_distances(distances, subsets[s])
+        for e in range(len(edges)):
+            sums[s] += distances[edges[e, 0], edges[e, 1]] ** alpha
+    return sums
