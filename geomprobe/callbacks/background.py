@@ -50,6 +50,10 @@ class Background:
         self._executor: Any = None
         self._cpu_seconds: dict[int, float] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: workers of its own, not started yet."""
+        return {"workers": self.workers, "_executor": None, "_cpu_seconds": {}}
+
     def submit(self, evidence: Evidence, analyzers: Iterable[Analyzer]) -> Analysis:
         """Start an analysis of the evidence as it is now.
 

@@ -66,7 +66,8 @@ class Monitor:
         is left out; :meth:`close` makes up for the last. The first is always made. ``None``: no
         limit.
     workers : int
-        Processes that analyze while the training goes on, from a snapshot of the evidence; 0:
+        Processes that analyze while the training goes on, from a snapshot of the evidence; an
+        observation that is due while all are busy is left out as one beyond the budget is. 0:
         analyze in the training process, at the step. That is also done where an analyzer needs a
         model that is on an accelerator, with ``strict``, and under ``torch.distributed``.
     analyzers : names or instances
@@ -241,6 +242,11 @@ class Monitor:
                 GeomprobeWarning,
                 stacklevel=2,
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, after waiting for analyses that are under way."""
+        self._wait()
+        return dict(vars(self))
 
     def __enter__(self) -> Monitor:
         return self

@@ -102,9 +102,10 @@ def select_layers(
         expression after ``re:`` (searched); a class selects its instances; a module selects
         itself; a callable gets ``(name, module)``. Several patterns are united. After a string,
         ``#in`` observes the input instead of the output, and ``#out.hidden``, ``#out.0`` or
-        ``#in.x`` one part of it. ``"auto"`` takes the outputs of blocks and of nonlinearities
-        outside them, and the last layer with parameters; with more than eight, eight spread evenly
-        over the depth.
+        ``#in.x`` one part of it. ``"auto"`` takes the outputs of blocks, and outside them those of
+        nonlinearities and of the last layer with parameters; with more than eight, eight spread
+        evenly over the depth. Blocks are the items of sequences that have children, several modules
+        of one class side by side, and transformer layers.
     exclude : pattern or iterable of patterns
         Taken off again, with whatever is observed of these layers.
 

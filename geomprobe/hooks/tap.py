@@ -304,9 +304,6 @@ class _Hook:
         self._tap = tap
         self._site = site
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Hook:
-        return type(self)()
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
 

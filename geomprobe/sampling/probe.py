@@ -320,7 +320,9 @@ class Probe:
 
     def _listen(self, site: str, call: int, module: nn.Module, value: Any, batch: Batch) -> None:
         key = key_of(site, call)
-        if key in self._unobservable or batch.size == 0:
+        if batch.size == 0:
+            self._tap.unheard[site] = "called with no sample"
+        if batch.size == 0 or key in self._unobservable:
             return
         if self._phases is not None and batch.phase not in self._phases:
             return

@@ -1,3 +1,4 @@
+import copy
 import os
 import signal
 import sys
@@ -171,6 +172,29 @@ def test_the_snapshot_does_not_follow_the_training():
         model[0].weight.zero_()
     monitor.close()
     assert monitor.history[0].findings[0].scalars["weight"].value == before
+
+
+@pytest.mark.long
+def test_a_model_with_its_monitor_can_be_copied_in_the_middle_of_the_training():
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = network()
+            self.monitor = monitor_of(self, layers="body.0", every="1 step")
+
+        def forward(self, x):
+            return self.body(x)
+
+    model = Watched()
+    train(model, model.monitor, 1)
+    other = copy.deepcopy(model)
+    train(other, other.monitor, 1)
+    other.monitor.close()
+    model.monitor.close()
+    assert [record.step for record in model.monitor.history] == [1]
+    assert [record.step for record in other.monitor.history] == [1, 2]
+    assert other.monitor._model is other
+    assert not any(f.failed for record in other.monitor.history for f in record.findings)
 
 
 class _Unloadable(Exception):

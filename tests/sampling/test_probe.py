@@ -366,6 +366,11 @@ def test_a_batch_of_none():
             model(torch.zeros(size, 3, 3))
     assert {len(cloud) for cloud in probe.clouds.values()} == {2}
     assert probe.samples_seen == 2
+    with (
+        pytest.warns(SkippedLayerWarning, match="'2': called with no sample"),
+        gp.Probe(model, "2"),
+    ):
+        model(torch.zeros(0, 3, 3))
 
 
 def test_a_batch_of_one():

@@ -116,6 +116,10 @@ def test_trap_04_gradient_checkpointing_runs_the_forward_again(
     assert {name: cloud.meta["seen"] for name, cloud in probe.clouds.items()} == dict.fromkeys(
         ["(root)", "block", "block.0", "block.1", "block.2", "head"], 12
     )
+    if private_name == "there":  # Of a model that is checkpointed as a whole nothing else tells.
+        with gp.Probe(model, layers="head") as probe:
+            checkpoint(model, x, use_reentrant=reentrant).sum().backward()
+        assert probe.samples_seen == probe.clouds["head"].meta["seen"] == 6
 
 
 def test_trap_05_reentrant_checkpointing_runs_the_first_forward_without_grad():
@@ -148,14 +152,22 @@ def test_trap_10_weights_that_are_used_without_calling_their_module(bare_hook):
     assert rows == {"attention": "observed", "attention.out_proj": "skipped"}
 
 
-def test_trap_13_what_a_hook_returns_replaces_the_output():
+def test_trap_13_what_a_hook_returns_replaces_the_output(bare_hook):
     model, x = mlp(), torch.randn(6, 3)
     plain = model(x)
     with model[0].register_forward_hook(lambda *_: torch.zeros(6, 4)):
         assert not torch.equal(model(x), plain)
-    layers = ["*", "0#in", "2#in"]
-    with gp.Probe(model, layers=layers, points=3, max_width=4, sampler="farthest") as probe:
-        assert torch.equal(model(x), plain)
+    layers, outputs = ["*", "0#in", "2#in"], [bare_hook(model[0]), bare_hook(model)]
+    inputs = []
+    with (
+        model[1].register_forward_pre_hook(lambda module, args: inputs.extend(args)),
+        gp.Probe(model, layers=layers, points=3, max_width=4, sampler="farthest") as probe,
+    ):
+        outputs.append([model(x)])
+    assert torch.equal(outputs[2][0], plain)
+    # Not even a copy has taken its place.
+    assert outputs[0][0] is inputs[0]
+    assert outputs[1][0] is outputs[2][0]
     assert len(probe.clouds) == 6
 
 

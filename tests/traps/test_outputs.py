@@ -102,9 +102,13 @@ def test_outputs_that_cannot_become_points_have_a_reason(form, reason):
     assert list(probe.clouds) == ["layer#in.states"]
 
 
+@pytest.mark.parametrize("layer", [nn.Linear(3, 4), nn.Conv2d(6, 4, 1)], ids=["tokens", "maps"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_trap_11_autocast_and_half_precision(bare_hook, dtype):
-    model, x = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4)), torch.randn(5, 6, 3)
+def test_trap_11_autocast_and_half_precision(bare_hook, dtype, layer):
+    model, x = nn.Sequential(layer, nn.LayerNorm(4)), torch.randn(5, 6, 3)
+    positions = (1,)
+    if isinstance(layer, nn.Conv2d):
+        x, positions = torch.randn(5, 6, 7, 4), (2, 3)
     stored = bare_hook(model[0])
     probe = gp.Probe(model, layers=["0", "1"], pool="mean")
     with torch.no_grad(), torch.autocast("cpu", dtype=dtype), probe:
@@ -114,7 +118,7 @@ def test_trap_11_autocast_and_half_precision(bare_hook, dtype):
     assert cloud.points.dtype == np.float32
     assert cloud.meta["dtype"] == str(dtype).removeprefix("torch.")
     # The mean of the rounded values, not a rounded mean.
-    assert np.allclose(cloud.points, stored[0].double().mean(dim=1), atol=1e-6)
+    assert np.allclose(cloud.points, stored[0].double().mean(dim=positions), atol=1e-6)
 
 
 def test_trap_12_channels_last(bare_hook):
