@@ -10,7 +10,9 @@ giotto := .venv
 modern := .venv-modern
 bench := .venv-bench
 
-# Small tensors gain nothing from many threads, and on many cores they lose much.
+# Small tensors gain nothing from many threads, and on many cores they lose much: the tests run in
+# processes instead.
+WORKERS ?= 2
 export OMP_NUM_THREADS ?= 2
 
 .NOTPARALLEL:
@@ -37,14 +39,16 @@ docs: $(modern)/.installed  ## build the documentation; a warning is an error
 	rm -rf docs/generated docs/_build
 	$(modern)/bin/sphinx-build --quiet -W --keep-going -b html docs docs/_build/html
 
+pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n $(WORKERS) --dist worksteal
+
 # pytest exits with 5 where it selects no test at all.
 sharp: $(giotto)/.installed-test $(modern)/.installed  ## run the quick tests on both stacks
-	$(giotto)/bin/python -m pytest -m "not long" || [ $$? -eq 5 ]
-	$(modern)/bin/python -m pytest -m "not long" || [ $$? -eq 5 ]
+	$(call pytest,$(giotto)) -m "not long" || [ $$? -eq 5 ]
+	$(call pytest,$(modern)) -m "not long" || [ $$? -eq 5 ]
 
 long: $(giotto)/.installed-test $(modern)/.installed  ## run the tests that take more than a few seconds
-	$(giotto)/bin/python -m pytest -m long || [ $$? -eq 5 ]
-	$(modern)/bin/python -m pytest -m long || [ $$? -eq 5 ]
+	$(call pytest,$(giotto)) -m long || [ $$? -eq 5 ]
+	$(call pytest,$(modern)) -m long || [ $$? -eq 5 ]
 
 bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour; wants a quiet machine)
 	$(bench)/bin/python benchmarks/capture.py
