@@ -1,0 +1,143 @@
+"""How much a diagnostic tells of a gap beyond the hyper-parameters: conditional information."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from geomprobe.storage import Array
+
+
+class ConditionalInformation:
+    r"""The normalised conditional mutual information of two orders, for one diagnostic.
+
+    Over ordered pairs of models, V is the sign of the difference of the diagnostic, W that of the
+    gap, and U the values of both models for the hyper-parameters in a set S. The score is
+
+    .. math:: K = \min_{|S| \le 2} \frac{I(V; W \mid U_S)}{H(W \mid U_S)} \in [0, 1].
+
+    Pairs with a tie on either side are dropped, and every value of U counts by its pairs.
+
+    Parameters
+    ----------
+    levels : ndarray of int, shape (n, n_axes)
+        One row a cell.
+    measure, gap : ndarray, shape (n,)
+        The diagnostic and the gap of each cell.
+    max_conditions : int
+        Largest number of hyper-parameters in S.
+
+    Notes
+    -----
+    O(n^2) time and memory for each S. At few models the score is biased upward: independent noise
+    gets 0.04 to 0.05 with 30 models, so compare it with a random diagnostic of the same zoo.
+
+    References
+    ----------
+    Jiang, Y. et al. (2020). Fantastic generalization measures and where to find them. ICLR.
+    Equations 6 to 8.
+    """
+
+    def __init__(
+        self, levels: Array, measure: Array, gap: Array, *, max_conditions: int = 2
+    ) -> None:
+        n, n_axes = levels.shape
+        first, second = (index.reshape(-1) for index in np.indices((n, n)))
+        v, w = measure[first] - measure[second], gap[first] - gap[second]
+        kept = (v != 0) & (w != 0)
+        self._first, self._second = first[kept], second[kept]
+        outcome = 2 * (v[kept] > 0) + (w[kept] > 0)
+        self._keys = [
+            4 * _condition(levels, chosen, self._first, self._second) + outcome
+            for size in range(max_conditions + 1)
+            for chosen in combinations(range(n_axes), size)
+        ]
+
+    def __call__(self, weight: Array | None = None) -> float:
+        """Return K of cells that count as often as their weights say; NaN where no pair differs."""
+        pairs = None if weight is None else weight[self._first] * weight[self._second]
+        scores = [_information(key, pairs) for key in self._keys]
+        return float(np.min(scores)) if scores else float("nan")
+
+
+def conditional_information(
+    levels: Array, measure: Array, gap: Array, *, max_conditions: int = 2
+) -> float:
+    """Return the score of :class:`ConditionalInformation`."""
+    return ConditionalInformation(levels, measure, gap, max_conditions=max_conditions)()
+
+
+def pgdl_score(levels: Array, measure: Array, gap: Array) -> float:
+    """Score as the competition "Predicting Generalization in Deep Learning" did; 1 is best.
+
+    Its rule differs from :func:`conditional_information` in four ways: a pair is conditioned on
+    two hyper-parameters, never on fewer; a model is paired with itself too; ties count as "not
+    larger"; and the values of U have equal weights. The competition printed 100 times the mean of
+    this number over its tasks.
+
+    Parameters
+    ----------
+    levels : ndarray of int, shape (n, n_axes)
+        A complete grid of at least two hyper-parameters, one row a model.
+    measure, gap : ndarray, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        For a grid that lacks a cell or has one twice, or has one hyper-parameter only.
+
+    References
+    ----------
+    Jiang, Y. et al. (2020). NeurIPS 2020 competition: predicting generalization in deep learning.
+    arXiv:2012.07976. The rule is that of its scoring program.
+    """
+    n, n_axes = levels.shape
+    if n_axes < 2:
+        raise ValueError("this score conditions on two hyper-parameters, and the zoo has one axis")
+    expected = int(np.prod([len(np.unique(column)) for column in levels.T]))
+    found = len(np.unique(levels, axis=0))
+    if not found == n == expected:
+        raise ValueError(
+            f"this score asks for a complete grid of {expected} cells with one model each; there "
+            f"are {n} models in {found} cells"
+        )
+    first, second = (index.reshape(-1) for index in np.indices((n, n)))
+    outcome = 2 * (measure[first] > measure[second]) + (gap[first] > gap[second])
+    scores = []
+    for chosen in combinations(range(n_axes), 2):
+        key = 4 * _condition(levels, chosen, first, second) + outcome
+        information, entropy = _by_condition(np.bincount(key, minlength=4 * (key.max() // 4 + 1)))
+        scores.append(information.mean() / entropy.mean() if entropy.any() else 0.0)
+    return float(min(scores))
+
+
+def _condition(levels: Array, chosen: Sequence[int], first: Array, second: Array) -> Array:
+    """Name the values that both models of each pair have on the chosen axes, from 0 on."""
+    if not chosen:
+        return np.zeros(len(first), int)
+    code = np.unique(levels[:, chosen], axis=0, return_inverse=True)[1].reshape(-1)
+    return np.asarray(code[first] * (code.max() + 1) + code[second])
+
+
+def _information(key: Array, weight: Array | None) -> float:
+    counts = np.bincount(key, weight, minlength=4 * (int(key.max(initial=0)) // 4 + 1))
+    information, entropy = _by_condition(counts)
+    mass = counts.reshape(-1, 4).sum(axis=1)
+    unknown = mass @ entropy
+    return float(mass @ information / unknown) if unknown > 0 else float("nan")
+
+
+def _by_condition(counts: Array) -> tuple[Array, Array]:
+    """Return I(V; W) and H(W), in bits, for each value of U; counts are (u, v, w) flattened."""
+    table = counts.reshape(-1, 2, 2).astype(float)
+    table = table / np.maximum(table.sum(axis=(1, 2), keepdims=True), np.finfo(float).tiny)
+    v, w = table.sum(axis=2), table.sum(axis=1)
+    joint = _entropy(table.reshape(-1, 4))
+    return np.maximum(_entropy(v) + _entropy(w) - joint, 0.0), _entropy(w)
+
+
+def _entropy(p: Array) -> Array:
+    logarithm = np.log2(np.where(p > 0, p, 1.0))
+    return np.asarray(-(p * logarithm).sum(axis=-1))
