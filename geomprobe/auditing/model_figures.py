@@ -65,8 +65,12 @@ def _counts(finding: Finding) -> Iterator[Figure]:
         svg.band(panel, z, curve - error, curve + error, 0),
         svg.line(panel, z, curve, 0),
     ]
-    ends = ", ".join(f"{number(curve[at])} at z = {number(z[at])}" for at in (0, -1))
-    words = [f"Directions that bend more than z: {ends}; the band is one standard error."]
+    told = np.flatnonzero(np.isfinite(curve))
+    words = ["No regularisation is large enough for products to tell."]
+    if len(told):
+        ends = (f"{number(curve[at])} at z = {number(z[at])}" for at in told[[0, -1]])
+        words = [f"Directions that bend more than z: {', '.join(ends)}."]
+        words.append("The band is one standard error.")
     yield _figure("counts", "Effective parameters against z", finding, words, parts)
 
 
