@@ -20,7 +20,7 @@ DIMENSIONS = {
     "participation_ratio": "participation ratio",
     "rank_me": "RankMe",
 }
-WIDE = 20.0
+WIDE = 8.0
 
 _LONGEST_NAME = 24
 _APART = 0.09  # Of a layer, between the marks of two numbers.
@@ -117,7 +117,7 @@ def _similarity(findings: Sequence[Finding]) -> Iterator[Figure]:
     if len(rows) < 2 or any(len(row) != len(rows) for _, row in rows):
         return
     matrix: Array = np.stack([row for _, row in rows])
-    names = [f"{_shortened(name)}  {place}" for place, (name, _) in enumerate(rows, start=1)]
+    names = [f"{place}. {_shortened(name)}" for place, (name, _) in enumerate(rows, start=1)]
     side = max(120.0, min(28.0, 420.0 / len(rows)) * len(rows))
     margin = 14 + 6.2 * max(map(len, names))
     panel = svg.Panel(margin, 20, side, side, svg.Scale(0, len(rows)), svg.Scale(len(rows), 0))

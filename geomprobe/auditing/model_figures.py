@@ -1,4 +1,4 @@
-"""Figures of a model's curvature, tangent kernel and learning coefficient, by the arrays there."""
+"""Figures of a model as a whole, by the arrays that its findings hold."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from geomprobe.auditing import svg
 from geomprobe.auditing.figures import Figure, floats
 from geomprobe.auditing.notation import counted, number, one_line
-from geomprobe.findings import Finding
+from geomprobe.findings import Estimate, Finding
 from geomprobe.storage import Array
 
 _SIZE = (470.0, 298.0)
@@ -19,8 +19,38 @@ _HALF = 0.5
 
 def model_figures(finding: Finding) -> tuple[Figure, ...]:
     """Return the figures that the arrays of a finding allow; none for one without them."""
-    drawings = (_density, _counts, _kernel, _shares, _chains)
+    drawings = (_growth, _density, _counts, _kernel, _shares, _chains)
     return tuple(figure for draw in drawings for figure in draw(finding))
+
+
+def _growth(finding: Finding) -> Iterator[Figure]:
+    """Draw ``local_by_inputs`` over ``inputs``, and the ``local_limit`` where it is known."""
+    inputs, curve = floats(finding, "inputs", 1), floats(finding, "local_by_inputs", 1)
+    if inputs is None or curve is None or not len(inputs) == len(curve) > 1:
+        return
+    stderr = floats(finding, "local_by_inputs_stderr", 1)
+    error = np.full(len(curve), np.nan) if stderr is None or len(stderr) != len(curve) else stderr
+    limit = finding.scalars.get("local_limit", Estimate.undefined("not given"))
+    low, middle, high = limit.value + limit.stderr * np.array([[-1, -1], [0, 0], [1, 1]])
+    x = svg.Scale.of(inputs, log=True, pad=0.02)
+    y = svg.Scale.of(curve, curve - error, curve + error, low, middle, high, [0.0])
+    panel = svg.Panel(56, 30, 404, 230, x, y)
+    across = np.array([x.low, x.high])
+    parts = [
+        svg.axes(panel, "number of inputs N", "local effective dimension"),
+        svg.band(panel, inputs, curve - error, curve + error, 0),
+        svg.line(panel, inputs, curve, 0),
+        svg.points(panel, inputs, curve, 0),
+        svg.band(panel, across, low, high, 1),
+        svg.line(panel, across, middle, 1, dashed=True),
+    ]
+    known = np.isfinite(limit.value)
+    words = [
+        f"At the same n, from {number(curve[0])} with {number(inputs[0])} inputs to "
+        f"{number(curve[-1])} with {number(inputs[-1])}.",
+        f"Dashed, where it tends to by extrapolation: {limit}." if known else "No limit is known.",
+    ]
+    yield _figure("growth", "Effective dimension against inputs", finding, words, parts)
 
 
 def _density(finding: Finding) -> Iterator[Figure]:
@@ -65,8 +95,12 @@ def _counts(finding: Finding) -> Iterator[Figure]:
         svg.band(panel, z, curve - error, curve + error, 0),
         svg.line(panel, z, curve, 0),
     ]
-    ends = ", ".join(f"{number(curve[at])} at z = {number(z[at])}" for at in (0, -1))
-    words = [f"Directions that bend more than z: {ends}; the band is one standard error."]
+    told = np.flatnonzero(np.isfinite(curve))
+    words = ["No regularisation is large enough for products to tell."]
+    if len(told):
+        ends = (f"{number(curve[at])} at z = {number(z[at])}" for at in told[[0, -1]])
+        words = [f"Directions that bend more than z: {', '.join(ends)}."]
+        words.append("The band is one standard error.")
     yield _figure("counts", "Effective parameters against z", finding, words, parts)
 
 

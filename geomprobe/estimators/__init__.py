@@ -2,6 +2,7 @@
 
 from geomprobe.estimators.activation import ActivationCloud
 from geomprobe.estimators.curves import BettiCurve, PersistenceLandscape, Silhouette
+from geomprobe.estimators.dimension import IntrinsicDimension, LinearDimension
 from geomprobe.estimators.entropy import PersistenceEntropy, TotalPersistence
 from geomprobe.estimators.image import PersistenceImage
 from geomprobe.estimators.rips import RipsPersistence
@@ -9,6 +10,8 @@ from geomprobe.estimators.rips import RipsPersistence
 __all__ = [
     "ActivationCloud",
     "BettiCurve",
+    "IntrinsicDimension",
+    "LinearDimension",
     "PersistenceEntropy",
     "PersistenceImage",
     "PersistenceLandscape",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from joblib.parallel import get_active_backend
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from geomprobe.clouds import PointCloud
+from geomprobe.estimators.clouds import as_clouds, for_each_cloud
 from geomprobe.estimators.tags import NoTableInput
-from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.rips import require_parameters, rips_persistence
 
@@ -68,41 +65,26 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
     def fit(self, X: Any, y: Any = None) -> RipsPersistence:
         """Check the parameters, and that X is a collection of clouds."""
         require_parameters(self.max_dim, self.threshold, self.coeff, self.engine)
-        _clouds(X)
+        as_clouds(X)
         return self
 
     def transform(self, X: Any) -> list[Diagrams]:
         """Return the diagrams of each cloud, in order."""
-        from tqdm.auto import tqdm
-
-        clouds = _clouds(X)
+        clouds = as_clouds(X)
         backend, _ = get_active_backend()
         crowded = backend.nesting_level or min(effective_n_jobs(self.n_jobs), len(clouds)) > 1
-        # As they are done, where the backend can: multiprocessing and ray return all at the end.
-        as_done = "generator" if backend.supports_return_generator else "list"
-        found = Parallel(n_jobs=self.n_jobs, return_as=as_done)(
-            delayed(_persistence)(
-                index,
-                cloud,
-                max_dim=self.max_dim,
-                metric=self.metric,
-                threshold=self.threshold,
-                coeff=self.coeff,
-                engine=self.engine,
-                time_limit=self.time_limit,
-                memory_limit=self.memory_limit,
-                n_jobs=1 if crowded else None,
-            )
-            for index, cloud in enumerate(clouds)
+        persistence = partial(
+            rips_persistence,
+            max_dim=self.max_dim,
+            metric=self.metric,
+            threshold=self.threshold,
+            coeff=self.coeff,
+            engine=self.engine,
+            time_limit=self.time_limit,
+            memory_limit=self.memory_limit,
+            n_jobs=1 if crowded else None,
         )
-        diagrams: list[Diagrams] = []
-        try:
-            for one in tqdm(found, "rips", len(clouds), unit="cloud", delay=2, leave=False):
-                diagrams.append(one)
-        except KeyboardInterrupt:
-            message = f"{len(diagrams)} of {len(clouds)} clouds were done"
-            raise KeyboardInterrupt(message) from None
-        return diagrams
+        return for_each_cloud(persistence, clouds, self.n_jobs, "rips")
 
     def set_output(self, *, transform: str | None = None) -> RipsPersistence:
         """Change nothing: diagrams are no table, and the steps after this one may still be set."""
@@ -110,34 +92,3 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
-
-
-def _persistence(index: int, cloud: Any, **options: Any) -> Diagrams:
-    try:
-        return rips_persistence(cloud, **options)
-    except (ValueError, TypeError, MemoryEstimateError, TimeoutError) as error:
-        raise type(error)(f"cloud {index}: {error}") from error
-
-
-def _clouds(X: Any) -> list[Any]:
-    if isinstance(X, str | PointCloud | Mapping | Iterator) or not isinstance(X, Iterable):
-        raise TypeError(
-            f"X must be a list of point clouds, got {type(X).__name__}; for one cloud pass "
-            "[cloud], for a CloudSet list(clouds.values())"
-        )
-    clouds = [_array(one) for one in X]
-    if not clouds:
-        raise ValueError("X holds no clouds")
-    for index, cloud in enumerate(clouds):
-        if cloud.ndim != 2:
-            raise ValueError(
-                f"X must be a list of point clouds of shape (n, d), and entry {index} has shape "
-                f"{cloud.shape}; for one cloud pass [cloud]"
-            )
-    return clouds
-
-
-def _array(cloud: Any) -> Any:
-    if isinstance(cloud, PointCloud):
-        return cloud.points
-    return cloud if issparse(cloud) else np.asarray(cloud)

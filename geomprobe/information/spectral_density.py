@@ -17,6 +17,8 @@ from geomprobe.memory import require_memory
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
+_NEGLIGIBLE = 0.01  # Of z: by how much eigenvalues may be negative.
+
 
 def spectral_density(
     operator: SymmetricOperator,
@@ -207,13 +209,66 @@ class SpectralDensity(ByValue):
         return self.sum(lambda values: values)
 
     def effective_parameters(self, z: float) -> Estimate:
-        """Estimate the number of well determined parameters at regularisation z.
+        r"""Estimate the number of well determined parameters at regularisation z.
 
-        See :func:`~geomprobe.information.effective_parameters`.
+        See :func:`~geomprobe.information.effective_parameters`. For :math:`\lambda / (\lambda + z)`
+        of a positive semi-definite matrix, the quadrature gives each random vector too many, and
+        the one with a node fixed at zero too few: the value lies in the middle.
+
+        Returns
+        -------
+        Estimate
+            The standard error joins the spread of the draws with half of the distance of the two.
+            NaN with the reason where one is more than twice the other, since the steps do not
+            tell eigenvalues near z from zero; or where an eigenvalue is below -z/100, as a Hessian
+            has them: take the Gauss-Newton matrix, or all eigenvalues of a small one.
+
+        References
+        ----------
+        Golub, G. H. and Meurant, G. (2010). Matrices, moments and quadrature with applications,
+        chapters 6 and 7.
         """
         if not z > 0:
             raise ValueError(f"z must be positive, got {z}")
-        return self.sum(lambda values: np.maximum(values, 0) / (np.maximum(values, 0) + z))
+        draws, (least, _) = len(self.diagonals), self.extent
+        if least < -_NEGLIGIBLE * z:
+            return Estimate.undefined(
+                f"there are eigenvalues down to {least:.3g}, and products do not tell small ones "
+                f"from zero at z = {z:.3g}: take the Gauss-Newton matrix, or all eigenvalues",
+                n=draws,
+                method=self.route,
+            )
+
+        def share(values: Array) -> Array:
+            shares: Array = np.maximum(values, 0) / (np.maximum(values, 0) + z)
+            return shares
+
+        most = self._each(share, self.steps)
+        whole = self.steps >= self.dimension
+        fewest = most if whole else self._ending_at(min(least, 0.0))._each(share, self.steps)
+        if 2 * fewest.mean() < most.mean():
+            return Estimate.undefined(
+                f"between {fewest.mean():.3g} and {most.mean():.3g}: {self.steps} steps do not "
+                f"tell eigenvalues near z = {z:.3g} from zero; take more",
+                n=draws,
+                method=self.route,
+            )
+        middle = (most + fewest) / 2
+        sampling = float(middle.std(ddof=1)) / math.sqrt(draws)
+        half = float((most - fewest).mean()) / 2
+        return Estimate(float(middle.mean()), math.hypot(sampling, half), draws, method=self.route)
+
+    def _ending_at(self, end: float) -> SpectralDensity:
+        """Return the Gauss-Radau quadratures: with a node at an end below all others."""
+        diagonals = self.diagonals.copy()
+        smallest = np.finfo(np.float64).eps * np.abs(self.diagonals).max()
+        pivots = diagonals[:, 0] - end
+        for step, beside in enumerate(self.off_diagonals.T, start=1):
+            # Without its last row, the matrix less the end is positive definite but for rounding.
+            carried = beside**2 / np.maximum(pivots, smallest)
+            pivots = diagonals[:, step] - end - carried
+        diagonals[:, -1] = end + carried
+        return replace(self, diagonals=diagonals)
 
     def negative_share(self) -> Estimate:
         """Estimate which part of the summed size of all eigenvalues is negative, from 0 to 1."""

@@ -42,8 +42,8 @@ def with_finite_size(
     Notes
     -----
     A bias that is proportional to the distance of neighbours, so to n^(-1/D), is the change from
-    half of the points to all over 2^(1/D) - 1. The change itself is no better known than the mean
-    of the halves, and is taken to be no smaller than the error of that.
+    half of the points to all over 2^(1/D) - 1. The change is taken to be no smaller than half of
+    the error of sampling, which is about how much it varies from cloud to cloud of a cube.
     """
     value = dimension_of(np.arange(n))
     if math.isnan(value):
@@ -58,7 +58,7 @@ def with_finite_size(
         sampling = float(halves.std(ddof=1))
     else:
         sampling = value / math.sqrt(independent_terms)
-    change = max(abs(value - float(halves.mean())), sampling / math.sqrt(len(halves)))
+    change = max(abs(value - float(halves.mean())), sampling / 2)
     finite_size = change / (2 ** (1 / max(value, 0.5)) - 1)
     parts = f"standard error of sampling {sampling:.2g}, of finite size {finite_size:.2g}"
     return Estimate(

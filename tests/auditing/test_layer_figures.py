@@ -91,7 +91,7 @@ def test_a_matrix_has_a_cell_an_entry_and_its_number():
     assert written.count("1.00") == 3
     assert written.count(".50") == 2
     assert written.count("−.02") == 2
-    assert "layer0  1" in written
+    assert "1. layer0" in written
     assert "Least alike of neighbours: layer1 and layer2" in figure.caption
 
 

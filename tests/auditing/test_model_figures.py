@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from geomprobe.auditing.model_figures import model_figures
-from geomprobe.findings import Finding
+from geomprobe.findings import Estimate, Finding
 
 SVG = "{http://www.w3.org/2000/svg}"
 NAN = np.nan
@@ -43,6 +43,25 @@ def test_the_largest_eigenvalues_are_marked_and_tails_of_nothing_left_out():
     assert "Triangles: the 3 largest eigenvalues." in figure.caption
     (points,) = curves(figure)
     assert len(points) == (grid < 2).sum()
+
+
+def test_growth_with_inputs_has_its_limit_where_that_is_known():
+    arrays = {
+        "inputs": np.array([8.0, 16.0, 32.0]),
+        "local_by_inputs": np.array([4.0, 6.0, 7.0]),
+        "local_by_inputs_stderr": np.array([0.5, 0.4, NAN]),
+    }
+    drawings = {}
+    for limit in (Estimate(8.0, 0.25), Estimate.undefined("no end")):
+        finding = Finding("effective_dimension", "model", {"local_limit": limit}, arrays)
+        (drawings[limit.note],) = model_figures(finding)
+    assert len(curves(drawings[""])) == 2
+    assert drawings[""].caption == (
+        "At the same n, from 4 with 8 inputs to 7 with 32. Dashed, where it tends to by "
+        "extrapolation: 8 ± 0.25."
+    )
+    assert len(curves(drawings["no end"])) == 1
+    assert drawings["no end"].caption.endswith("No limit is known.")
 
 
 def test_counts_have_a_band():
@@ -103,6 +122,8 @@ def test_arrays_that_do_not_fit_give_no_figure(arrays):
         {"hessian_grid": [0.0, 1.0], "hessian_density": [0.0, 0.0]},
         {"hessian_grid": [0.0, 1.0], "hessian_density": [NAN, NAN], "hessian_largest": [NAN]},
         {"z": [1.0], "effective_parameters_curve": [0.0]},
+        {"z": [1.0, 2.0], "effective_parameters_curve": [NAN, NAN]},
+        {"inputs": [1.0, 2.0], "local_by_inputs": [NAN, NAN]},
         {"label_share": [NAN], "kernel_share": [NAN]},
         {"chain_losses": [[NAN, NAN]], "initial_loss": [1.0]},
     ],

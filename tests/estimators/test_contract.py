@@ -37,6 +37,9 @@ CHANGED = [
     estimators.PersistenceLandscape(2, 7),
     estimators.Silhouette(0.5, 7),
     estimators.PersistenceImage(5, sigma=0.1, power=2.0),
+    estimators.IntrinsicDimension("gride", n_neighbors=8, stderr=True, fill_value=0.0,
+                                  random_state=1, n_jobs=2),
+    estimators.LinearDimension("rank_me", stderr=True, fill_value=0.0, random_state=1, n_jobs=2),
 ]  # fmt: skip
 
 

@@ -227,6 +227,9 @@ def test_numbers_and_curves_are_those_of_the_formula():
     notes = " ".join(finding.notes)
     assert "n = 1797 (training samples), gamma = 0.8, kappa = 30.5318" in notes
     assert "not converged in the number of inputs, N = 20" in notes
+    assert f"d = 75 over tr F = {gram.trace():.6g} for the local form." in notes
+    mean_trace = np.mean([one.sum() for one in spectra])
+    assert f"mean tr F of {mean_trace:.6g} for the global form, of 3 draws." in notes
 
 
 def test_it_grows_with_the_number_of_inputs_as_the_note_says():

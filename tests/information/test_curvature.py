@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 
 import numpy as np
 import pytest
@@ -367,6 +368,40 @@ def test_effective_parameters_by_quadrature_are_those_of_the_spectrum():
     assert abs(found.value - exact) < 3 * found.stderr
     with pytest.raises(ValueError, match="z must be positive"):
         effective_parameters(values, 0.0)
+
+
+def test_effective_parameters_near_zero_are_bounded_or_refused():
+    """Golub and Meurant (2010): Gauss and Gauss-Radau quadrature lie on either side."""
+    values = 10 * np.exp(-np.arange(800) / 20)
+    rotation = torch.linalg.qr(torch.randn(800, 800)).Q
+    matrix = rotation * torch.from_numpy(values).float() @ rotation.T
+    density = spectral_density(matrix, draws=6, steps=30)
+    for z in (1.0, 0.1, 0.01, 1e-3):
+        found, exact = density.effective_parameters(z), effective_parameters(values, z)
+        assert abs(found.value - exact) < 2 * found.stderr
+        assert found.stderr < 0.4 * exact
+    # Quadrature alone said 609 with an error of 94, where it is 231.
+    refused = density.effective_parameters(1e-4)
+    assert math.isnan(refused.value)
+    low, high = re.match(r"between (\S+) and (\S+): 30 steps do not tell", refused.note).groups()
+    assert float(low) < effective_parameters(values, 1e-4) < float(high)
+    # With a vector of equal parts in all directions there is no error but that of quadrature.
+    ones = spectral_density(torch.diag(torch.from_numpy(values)), draws=2, steps=20)
+    for z in (0.1, 0.01):
+        exact = effective_parameters(values, z)
+        fewest, most = (
+            one._each(lambda nodes, z=z: nodes / (nodes + z), 20)[0]
+            for one in (ones._ending_at(0.0), ones)
+        )
+        assert fewest < exact < most
+
+
+def test_effective_parameters_of_a_saddle_are_refused_with_the_remedy():
+    values = torch.linspace(-1, 3, 100, dtype=torch.float64)
+    found = spectral_density(torch.diag(values), draws=2, steps=20).effective_parameters(0.01)
+    assert math.isnan(found.value)
+    assert "eigenvalues down to -0.99" in found.note
+    assert "take the Gauss-Newton matrix" in found.note
 
 
 def _well_specified(n=4000):

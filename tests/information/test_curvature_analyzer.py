@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from geomprobe import Evidence, Finding, Samples, analyze, load_analyzer
 from geomprobe.exceptions import FailedAnalysisWarning
-from geomprobe.information import effective_parameters, tic
+from geomprobe.information import curvature, effective_parameters, tic
 from geomprobe.information.analyzers import LossCurvature
 
 
@@ -45,7 +45,7 @@ def test_linear_regression_in_closed_form():
     assert scalars["trace"].exact
     assert scalars["index"].value == scalars["negative_share"].value == 0
     counted = scalars["effective_parameters"]
-    assert abs(counted.value - effective_parameters(values, 1 / 50)) < 4 * counted.stderr + 1e-9
+    assert counted.value == pytest.approx(effective_parameters(values, 1 / 50))
     assert counted.note == "at z = 0.02, one over the number of training samples"
     np.testing.assert_allclose(finding.arrays["hessian_largest"], values)
     grid, density = finding.arrays["hessian_grid"], finding.arrays["hessian_density"]
@@ -107,6 +107,25 @@ def test_counts_over_z_fall_from_all_directions_to_none():
     assert finding.arrays["z"][12] == pytest.approx(0.5)
     assert finding.scalars["effective_parameters"].value == pytest.approx(curve[12])
     assert "at z = 0.5, as asked for" in finding.scalars["effective_parameters"].note
+
+
+def test_effective_parameters_are_those_of_the_dense_gauss_newton_matrix(monkeypatch):
+    model = nn.Sequential(nn.Linear(8, 10), nn.Tanh(), nn.Linear(10, 3))
+    data = Samples(torch.randn(60, 8), torch.randint(3, (60,)))
+    options = {"loss": F.cross_entropy, "n_train": 1000, "draws": 12, "steps": 60}
+    values = np.linalg.eigvalsh(curvature(model, data, loss=F.cross_entropy, kind="ggn").dense())
+    exact = finding_of(model, data, **options).scalars["effective_parameters"]
+    assert exact.value == pytest.approx(effective_parameters(values, 1e-3), abs=exact.stderr)
+    assert 0 < exact.stderr < 0.05
+    assert exact.note == "at z = 0.001, one over the number of training samples"
+    monkeypatch.setattr("geomprobe.information.analyzers.curvature._MOST_EXACT", 0)
+    found = finding_of(model, data, **options)
+    by_products = found.scalars["effective_parameters"]
+    assert abs(by_products.value - exact.value) < 3 * by_products.stderr
+    assert by_products.stderr < 0.1 * exact.value
+    few = finding_of(model, data, **options | {"steps": 3}).scalars["effective_parameters"]
+    assert math.isnan(few.value)
+    assert "3 steps do not tell eigenvalues" in few.note
 
 
 def test_a_network_under_training_has_no_penalty_and_says_why():

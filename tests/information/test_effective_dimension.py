@@ -1,6 +1,7 @@
 """Effective dimension against closed forms and against dense determinants."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,47 @@ def test_global_form_equals_dense_determinants(n):
     spectra = [np.linalg.eigvalsh(root @ root.T) for root in roots]  # 5 of 12 are not zero
     value = global_effective_dimension(spectra, n, n_parameters=12)
     assert value == pytest.approx(dense_reference(fishers, n), rel=1e-12)
+
+
+def fishers_of_inputs(draws=4, inputs=6, d=5):
+    """A Fisher matrix of rank 2 for each input at each draw, of shape (draws, inputs, d, d)."""
+    generator = np.random.default_rng(3)
+    count = draws * inputs
+    roots = generator.normal(size=(count, 2, d)) * generator.uniform(0.1, 3, size=(count, 1, d))
+    return (roots.transpose(0, 2, 1) @ roots).reshape(draws, inputs, d, d)
+
+
+#: What qiskit-machine-learning 0.9.1 (qiskit 2.6.2) gives for them at n = 100, 1000 and 100000, by
+#: EffectiveDimension.get_normalized_fisher and _get_effective_dimension: all four draws, and one.
+QISKIT = {
+    4: [5.49150241929622, 4.703178702950808, 4.821417003823331],
+    1: [5.2568386076374765, 4.540846121206669, 4.740912233018848],
+}
+
+
+@pytest.mark.parametrize("draws", QISKIT)
+def test_effective_dimension_is_that_of_qiskit(draws):
+    means = fishers_of_inputs()[:draws].mean(axis=1)
+    found = global_effective_dimension(
+        np.linalg.eigvalsh(means), [100, 1000, 100_000], n_parameters=5
+    )
+    np.testing.assert_allclose(found, QISKIT[draws], rtol=1e-12)
+    if draws == 1:
+        (spectrum,) = np.linalg.eigvalsh(means)
+        local = effective_dimension(spectrum, [100, 1000, 100_000], n_parameters=5)
+        np.testing.assert_allclose(local, QISKIT[1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("draws", QISKIT)
+def test_qiskit_gives_them_still(draws):
+    networks = pytest.importorskip("qiskit_machine_learning.neural_networks")
+    # Without its model, of which the formula takes the number of weights alone.
+    peer = networks.EffectiveDimension.__new__(networks.EffectiveDimension)
+    peer._model = SimpleNamespace(num_weights=5)
+    peer._num_weight_samples, peer._num_input_samples = draws, 6
+    normalised, _ = peer.get_normalized_fisher(fishers_of_inputs()[:draws].reshape(-1, 5, 5))
+    found = peer._get_effective_dimension(normalised, [100, 1000, 100_000])
+    np.testing.assert_allclose(found, QISKIT[draws], rtol=1e-12)
 
 
 def test_global_normaliser_is_the_trace_averaged_over_draws():

@@ -11,6 +11,7 @@ from torch import nn
 
 from geomprobe.evidence import Samples
 from geomprobe.information import (
+    LocalLearningCoefficient,
     curvature,
     effective_parameters,
     learning_coefficient_grid,
@@ -385,6 +386,48 @@ def test_chains_that_have_not_arrived_are_told():
     )
     assert "still drift" in found.estimate.note
     assert found.drift > 3
+
+
+def test_the_burn_in_is_no_part_of_the_mean():
+    found, longer = (
+        coefficient(
+            2,
+            lambda w: (w**2).sum(),
+            n_beta=100.0,
+            localization=1.0,
+            step=1e-3,
+            chains=3,
+            burn_in=burn_in,
+            draws=60 - burn_in,
+        )
+        for burn_in in (20, 0)
+    )
+    np.testing.assert_array_equal(found.gains, longer.gains[:, 20:])
+    assert found.estimate.value == pytest.approx(100 * found.gains.mean())
+
+
+def test_chains_that_disagree_are_told_by_split_r_hat():
+    """Gelman et al. (2013), equations 11.3 and 11.4, on the halves of the chains."""
+    gains = 5 + np.random.default_rng(0).normal(size=(3, 40)) + 2 * np.arange(3)[:, None]
+    found = LocalLearningCoefficient(
+        initial_loss=0.0,
+        gains=gains,
+        distances=np.ones((3, 40)),
+        n_beta=1.0,
+        step=1e-3,
+        localization=1.0,
+        burn_in=0,
+        n_parameters=100,
+        norm=1.0,
+        squared_slope=0.0,
+        batch_noise=0.0,
+    )
+    halves = np.concatenate([gains[:, :20], gains[:, 20:]])
+    between = 20 * np.var(halves.mean(axis=1), ddof=1)
+    within = np.var(halves, axis=1, ddof=1).mean()
+    expected = math.sqrt((19 / 20 * within + between / 20) / within)
+    assert found.r_hat == pytest.approx(expected)
+    assert f"the chains disagree (R-hat {expected:.2f}): take more draws" in found.estimate.note
 
 
 def test_a_grid_shows_where_the_step_matters():

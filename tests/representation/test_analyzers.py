@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from geomprobe import CloudSet, Evidence, PointCloud
 from geomprobe.representation import (
@@ -45,6 +47,31 @@ def test_numbers_are_those_of_the_functions():
     }
     np.testing.assert_array_equal(finding.arrays["gride"], gride(points).dimensions)
     assert set(finding.scalars) <= set(RepresentationDimension.readings)
+
+
+def test_rescaling_a_relu_network_leaves_every_number():
+    # A power of two, so that the rescaled network computes the same to the last bit.
+    model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 5))
+    x, labels = torch.randn(60, 4), np.arange(60) % 3
+
+    def examined():
+        with torch.no_grad():
+            layers = {"hidden": model[:2](x), "out": model(x)}
+        clouds = [
+            PointCloud(points.numpy(), labels, np.arange(60), layer=layer)
+            for layer, points in layers.items()
+        ]
+        given = Evidence(CloudSet(clouds))
+        return [
+            {name: one.value for name, one in finding.scalars.items()}
+            for analyzer in (RepresentationDimension(), RepresentationSimilarity())
+            for finding in analyzer(given)
+        ]
+
+    before = examined()
+    with torch.no_grad():
+        model[0].weight.mul_(8), model[0].bias.mul_(8), model[2].weight.div_(8)
+    assert examined() == [pytest.approx(numbers, rel=1e-9, nan_ok=True) for numbers in before]
 
 
 def test_without_labels_there_is_no_collapse():

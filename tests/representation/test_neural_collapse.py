@@ -54,6 +54,20 @@ def test_against_the_definitions():
     assert all(getattr(found, name).stderr > 0 for name in NUMBERS)
 
 
+def test_the_standard_errors_are_the_spread_over_samples():
+    rng = np.random.default_rng(0)
+    means, W = 2 * rng.normal(size=(3, 6)), rng.normal(size=(3, 6))
+    labels = np.arange(120) % 3
+    found = [
+        neural_collapse(means[labels] + rng.normal(size=(120, 6)), labels, weights=W)
+        for _ in range(40)
+    ]
+    for name in NUMBERS:
+        estimates = [getattr(one, name) for one in found]
+        spread = np.std([one.value for one in estimates])
+        assert 0.6 < np.mean([one.stderr for one in estimates]) / spread < 1.6, name
+
+
 def test_labels_may_be_any_numbers():
     rng = np.random.default_rng(1)
     X, labels = rng.normal(size=(30, 4)), np.arange(30) % 3

@@ -53,7 +53,9 @@ def test_alpha_req_is_the_fit_with_weights_of_one_over_the_rank():
     assert alpha_req(points).value == pytest.approx(-slope)
 
 
-@pytest.mark.parametrize("statistic", [participation_ratio, rank_me])
+@pytest.mark.parametrize(
+    "statistic", [participation_ratio, rank_me, lambda X: alpha_req(X, first=1)]
+)
 def test_the_standard_error_is_the_spread_over_clouds(statistic):
     scale = np.arange(1, 9.0) ** -1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -20,6 +20,7 @@ from geomprobe.information.analyzers.shared_gram import (
 from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
 from geomprobe.information.morse_index import morse_index
+from geomprobe.information.spectra import effective_parameters
 from geomprobe.information.spectral_density import SpectralDensity, spectral_density
 from geomprobe.information.stochastic_trace import stochastic_trace
 from geomprobe.information.takeuchi import tic
@@ -29,6 +30,7 @@ _NO_LOSS = "there is no loss to bend: pass loss=, the one the model was trained 
 _ACCURACY = 1e-4  # Of eigenvalues, relative to the largest.
 _GROUPS = 16
 _GRID_POINTS = 301
+_MOST_EXACT = 1500  # Parameters up to which the Gauss-Newton matrix is formed.
 _TAKEUCHI = ("c_over_f", "c_over_h", "penalty")
 
 
@@ -54,8 +56,11 @@ class LossCurvature:
     Notes
     -----
     Arrays: ``hessian_largest``, the k largest eigenvalues; ``hessian_grid`` and
-    ``hessian_density``; ``z``, ``effective_parameters_curve`` and ``..._stderr``. About
-    ``draws * steps`` + 200 products with the Hessian, each of two backward passes over the samples.
+    ``hessian_density``; ``z``, ``effective_parameters_curve`` and ``..._stderr``. Effective
+    parameters are counted in the Gauss-Newton matrix, of whose small eigenvalues products tell
+    more, since none is negative: from all eigenvalues up to 1,500 parameters, beyond by quadrature.
+    About ``draws * steps`` + 200 products with the Hessian, each of two backward passes over the
+    samples, and ``draws * steps`` with the Gauss-Newton matrix, or as many as parameters, of three.
     """
 
     k: int = 10
@@ -135,10 +140,9 @@ class LossCurvature:
             "trace": stochastic_trace(hessian, seed=seed),
             "index": morse_index(hessian, density=density, seed=seed),
             "negative_share": density.negative_share(),
-            "effective_parameters": replace(
-                density.effective_parameters(z), note=f"at z = {z:.4g}, {origin}"
-            ),
         }
+        counts, arrays = self._counts(evidence, data, z, f"at z = {z:.4g}, {origin}")
+        scalars["effective_parameters"] = counts
         damping = self.damping or max(float(largest.values[0]) / 100, np.finfo(float).tiny)
         scalars |= _takeuchi(evidence, data, evidence.loss, damping)
         note = (
@@ -146,7 +150,7 @@ class LossCurvature:
             "trainable parameters. Standard errors of eigenvalues are over inputs, those of the "
             "trace, the index, the shares and the counts over random vectors, at these inputs."
         )
-        arrays = {"hessian_largest": largest.values, **_density(density), **_counts(density, z)}
+        arrays |= {"hessian_largest": largest.values, **_density(density)}
         yield Finding(self.name, "model", scalars, arrays, (note,))
 
     def _z(self, evidence: Evidence) -> tuple[float, str]:
@@ -156,6 +160,43 @@ class LossCurvature:
         if evidence.n_train is not None:
             return 1 / evidence.n_train, "one over the number of training samples"
         return 1 / len(evidence.data), "one over the samples kept: give n_train"
+
+    def _counts(
+        self, evidence: Evidence, data: Samples, z: float, note: str
+    ) -> tuple[Estimate, dict[str, Array]]:
+        """Return the effective parameters at z, and around it."""
+        assert evidence.model is not None
+        assert evidence.loss is not None
+        try:
+            matrix = curvature(evidence.model, data, loss=evidence.loss, kind="ggn")
+            count = _counter(matrix, self.draws, self.steps, evidence.seed)
+        except TypeError as error:  # Outputs that are no tensor.
+            return Estimate.undefined(str(error), n=len(data)), {}
+        found = count(z)
+        grid = z * np.logspace(-3, 3, 25)
+        around = [count(one) for one in grid]
+        return replace(found, note="; ".join(filter(None, (note, found.note)))), {
+            "z": grid,
+            "effective_parameters_curve": np.array([one.value for one in around]),
+            "effective_parameters_stderr": np.array([one.stderr for one in around]),
+        }
+
+
+def _counter(matrix: Curvature, draws: int, steps: int, seed: int) -> Callable[[float], Estimate]:
+    """Return what counts the effective parameters at any z."""
+    p = matrix.shape[0]
+    if p > _MOST_EXACT:
+        return spectral_density(matrix, draws=draws, steps=steps, seed=seed).effective_parameters
+    values = torch.linalg.eigvalsh(matrix.dense().double()).cpu().numpy()
+    noise = float(torch.finfo(matrix.dtype).eps) * np.abs(values).max()
+    above = values[values > noise]
+
+    def count(z: float) -> Estimate:
+        lost = (p - len(above)) * noise / (noise + z)
+        method = "all eigenvalues of the Gauss-Newton matrix; standard error of their rounding"
+        return Estimate(effective_parameters(above, z), lost, p, method=method)
+
+    return count
 
 
 def _first(hessian: Curvature, found: Eigenpairs, seed: int) -> Estimate:
@@ -194,13 +235,3 @@ def _density(density: SpectralDensity) -> dict[str, Array]:
     margin = 0.05 * (high - low) or 1.0
     grid = np.linspace(low - margin, high + margin, _GRID_POINTS)
     return {"hessian_grid": grid, "hessian_density": density.density(grid)}
-
-
-def _counts(density: SpectralDensity, z: float) -> dict[str, Array]:
-    grid = z * np.logspace(-3, 3, 25)
-    found = [density.effective_parameters(one) for one in grid]
-    return {
-        "z": grid,
-        "effective_parameters_curve": np.array([one.value for one in found]),
-        "effective_parameters_stderr": np.array([one.stderr for one in found]),
-    }

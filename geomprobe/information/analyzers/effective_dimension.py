@@ -117,6 +117,8 @@ class EffectiveDimension:
         notes = [
             *provenance(gram, evidence),
             f"n = {n} ({origin}), gamma = {self.gamma:g}, kappa = {kappa}.",
+            f"Normaliser: d = {gram.n_parameters} over tr F = {gram.trace():.6g} "
+            "for the local form.",
             f"It has not converged in the number of inputs, N = {gram.n_samples}: it grows with N, "
             "and the standard error does not contain that bias. Compare models at equal N and n.",
         ]
@@ -141,6 +143,11 @@ class EffectiveDimension:
                 curve = _global_curve(spectra, points, gram.n_parameters, self.gamma)
                 arrays |= {"global_curve": curve[0][:-1], "global_curve_stderr": curve[1][:-1]}
                 scalars["global"] = _last(curve, self.draws, method, invalid)
+                trace = np.mean([one.sum() for one in spectra])
+                notes.append(
+                    f"Normaliser: d over a mean tr F of {trace:.6g} for the global form, of "
+                    f"{self.draws} draws."
+                )
         yield Finding(self.name, "model", scalars, arrays, tuple(notes))
 
     @property
