@@ -43,7 +43,7 @@ class RegionDensity:
 
     radius: float | None = None
     directions: int = 20
-    wall_directions: int = 128
+    wall_directions: int = 64
     max_samples: int = 128
 
     name: ClassVar[str] = "region_density"

@@ -155,7 +155,7 @@ def boundary_distance(
     References
     ----------
     Croce, F., Andriushchenko, M. and Hein, M. (2019). Provable robustness of ReLU networks via
-    maximization of linear regions. AISTATS, lemma 2.1 and theorem 3.1.
+    maximization of linear regions. AISTATS.
     """
     if directions is not None and directions < 1:
         raise ValueError(f"directions must be at least 1, got {directions}")

@@ -75,7 +75,7 @@ def region_bounds(widths: Sequence[int]) -> RegionBounds:
     Parameters
     ----------
     widths : sequence of int
-        :math:`n_0, n_1, \dots, n_L` and the number of outputs: inputs, units of each of L hidden
+        :math:`n_0, n_1, \ldots, n_L` and the number of outputs: inputs, units of each of L hidden
         layers, outputs.
 
     Returns
@@ -92,12 +92,12 @@ def region_bounds(widths: Sequence[int]) -> RegionBounds:
     All numbers are exact.
 
     - ``montufar`` :math:`= \max_{m} \prod_{l < L} \lfloor n_l / m \rfloor^m \sum_{j \le m}
-      \binom{n_L}{j}` over :math:`m \le \min(n_0, \dots, n_{L-1})`: theorem 4, for networks that
+      \binom{n_L}{j}` over :math:`m \le \min(n_0, \ldots, n_{L-1})`: theorem 4, for networks that
       look at m of their inputs, whose regions are prisms over those in :math:`R^m`.
     - ``serra`` :math:`= \sum_J \prod_l \binom{n_l}{j_l}` with :math:`0 \le j_l \le \min(n_0,
-      n_1 - j_1, \dots, n_{l-1} - j_{l-1}, n_l)`: theorem 1.
+      n_1 - j_1, \ldots, n_{l-1} - j_{l-1}, n_l)`: theorem 1.
     - ``effective`` :math:`= \prod_l \sum_{j \le m_l} \binom{n_l}{j}`, with :math:`m_l = \min(n_0,
-      \dots, n_{l-1})`.
+      \ldots, n_{l-1})`.
     - ``raghu`` :math:`= \prod_l \sum_{j \le n_0} \binom{n_l}{j} = O(k^{n_0 L})` for width k:
       theorem 1, with the sum from its proof in place of its order.
 

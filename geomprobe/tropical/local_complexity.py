@@ -86,7 +86,7 @@ def local_complexity(
     r"""Count the units that bend in a small neighbourhood of each input, without enumeration.
 
     The neighbourhood is the convex hull of :math:`x \pm r v_p` for random orthonormal
-    :math:`v_1, \dots, v_P`, an l1-ball of a random subspace. A unit is counted where it is on
+    :math:`v_1, \ldots, v_P`, an l1-ball of a random subspace. A unit is counted where it is on
     different branches at the corners.
 
     Parameters
@@ -123,7 +123,7 @@ def local_complexity(
     References
     ----------
     Humayun, A. I., Balestriero, R. and Baraniuk, R. (2024). Deep networks always grok and here is
-    why. ICML, section 2.2.
+    why. ICML.
     """
     if directions < 1:
         raise ValueError(f"directions must be at least 1, got {directions}")

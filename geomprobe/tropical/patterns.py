@@ -140,7 +140,7 @@ def activation_patterns(model: nn.Module, data: Samples) -> ActivationPatterns:
 
     References
     ----------
-    Raghu, M. et al. (2017). On the expressive power of deep neural networks. ICML, section 2.2.
+    Raghu, M. et al. (2017). On the expressive power of deep neural networks. ICML.
     """
     tape, rows = record_on(model, data)
     if not tape.kinks:
