@@ -167,7 +167,7 @@ def boundary_distance(
     k = d if directions is None else min(directions, d)
     generator = torch.Generator().manual_seed(seed)
     walls, decisions = [], []
-    limit = tape.rows_in_memory()
+    limit = tape.rows_at_once()
     for some in torch.split(points, max(1, limit // (k + 1))):
         frames = None if k == d else random_frames(len(some), d, k, generator).to(points)
         steps = max(1, limit // len(some) - 1)

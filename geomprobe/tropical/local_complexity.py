@@ -140,7 +140,7 @@ def local_complexity(
     d = points.shape[1]
     p = min(directions, d)
     generator = torch.Generator().manual_seed(seed)
-    size = max(1, tape.rows_in_memory() // (2 * p))
+    size = max(1, tape.rows_at_once() // (2 * p))
     counts = []
     for some in torch.split(points, size):
         frames = random_frames(len(some), d, p, generator).to(points)

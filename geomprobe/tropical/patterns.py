@@ -145,7 +145,7 @@ def activation_patterns(model: nn.Module, data: Samples) -> ActivationPatterns:
     tape, rows = record_on(model, data)
     if not tape.kinks:
         raise ValueError("nothing in the model bends: it is affine, and has one region")
-    size = tape.rows_in_memory()
+    size = tape.rows_at_once()
     parts = []
     for start in range(0, len(data), size):
         mesh = _Reading()
