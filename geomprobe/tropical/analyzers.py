@@ -103,6 +103,7 @@ class RegionDensity:
                 bend,
                 {
                     "local_complexity": complexity,
+                    "pattern_entropy": patterns.entropy(bend),
                     "unit_entropy": patterns.unit_entropy(bend),
                     "dead_units": Estimate(patterns.dead[bend], n=len(data), exact=True),
                 },

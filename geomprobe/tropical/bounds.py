@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import comb, prod
 
 import numpy as np
@@ -36,7 +37,7 @@ class RegionBounds:
     @property
     def n_parameters(self) -> int:
         """Weights and biases."""
-        return sum((a + 1) * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+        return sum((before + 1) * after for before, after in pairwise(self.widths))
 
     @property
     def largest(self) -> tuple[int, int]:

@@ -130,8 +130,6 @@ def local_complexity(
     if radius is not None and not 0 < radius < np.inf:
         raise ValueError(f"radius must be positive and finite, got {radius}")
     tape, rows = record_on(model, data)
-    if not tape.kinks:
-        raise ValueError("nothing in the model bends: it is affine, and has one region")
     points = flattened(rows)
     if radius is None:
         radius = _SHARE * spread(points)

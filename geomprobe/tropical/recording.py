@@ -78,10 +78,13 @@ def record_on(model: nn.Module, data: Samples) -> tuple[Tape, list[Tensor]]:
     Raises
     ------
     ValueError, TypeError
-        What :func:`record` refuses, and inputs that do not fit together.
+        What :func:`record` refuses, a model in which nothing bends, and inputs that do not fit
+        together.
     """
     sample, rows = rows_of(data)
     tape = record(model, sample)
+    if not tape.kinks:
+        raise ValueError("nothing in the model bends: it is affine, and has one region")
     tape.require_agreement([part[:8] for part in rows])
     return tape, rows
 
