@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections import deque
@@ -361,8 +362,7 @@ class Monitor:
 
     def _state(self) -> Earlier:
         """Return a copy of the model as it is now."""
-        state = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
-        return Earlier(state, self._cadence.steps)
+        return Earlier(copy.deepcopy(self._model.state_dict()), self._cadence.steps)
 
     def _keep(self, clouds: CloudSet) -> None:
         if self._store is None:

@@ -80,15 +80,19 @@ class ActivationPatterns(ByValue):
         Returns
         -------
         Estimate
-            Of the distribution on these inputs, at most log2 n. That of the distribution they are
-            drawn from is larger; the note says how many patterns were seen only once.
+            Of the distribution on these inputs, at most log2 n: on average less than that of the
+            distribution they are drawn from. The note says how many patterns were seen only once.
         """
         labels = self.labels if bend is None else _labels(self._of(bend))
         n, counts = len(labels), np.bincount(labels)
         p = counts / n
         value = float(-(p * np.log2(p)).sum())
         once = int((counts == 1).sum())
-        note = f"{once} of {len(counts)} patterns were seen once: a lower bound" if once else ""
+        note = (
+            f"{once} of {len(counts)} patterns were seen once: more inputs give more"
+            if once
+            else ""
+        )
         spread = float((p * np.log2(p) ** 2).sum()) - value**2
         stderr = np.nan if once == n else np.sqrt(max(spread, 0.0) / n)
         return Estimate(value, stderr, n, method="frequencies of patterns", note=note)

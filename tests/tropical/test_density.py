@@ -189,7 +189,7 @@ def test_entropies_of_quadrants():
     assert found.dead_units.exact
     alone = activation_patterns(Thresholds(), Samples(signs))
     assert alone.entropy("1").value == pytest.approx(2.0)
-    assert "4 of 4 patterns were seen once: a lower bound" in alone.entropy().note
+    assert "4 of 4 patterns were seen once: more inputs give more" in alone.entropy().note
 
 
 def test_patterns_are_the_activations_of_the_model():
