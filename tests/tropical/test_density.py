@@ -17,6 +17,7 @@ from geomprobe.tropical import (
     region_crossings,
     slice_regions,
 )
+from geomprobe.tropical.local_complexity import random_frames
 from tests.tropical.networks import he_network, mixed
 
 
@@ -64,13 +65,16 @@ def test_a_hull_lies_between_two_balls():
     assert (counts <= (distances < radius).sum(axis=1)).all()
 
 
-def test_every_counted_unit_bends_on_the_way_between_corners():
-    model = mixed()
-    x = normal(3, 1, 4, 4).float()
-    found = local_complexity(model, Samples(x), radius=0.5, directions=4, seed=1)
-    assert found.bends == tuple(activation_patterns(model, Samples(x)).bends)
-    assert found.counts.sum(axis=0).all()
-    assert (found.counts <= np.array(found.units)).all()
+def test_every_counted_unit_bends_on_the_way_from_corner_to_corner():
+    """Convolutions, pooling and skips, against the breakpoints of the polyline of corners."""
+    model, x, radius = mixed(), normal(1, 1, 4, 4).float(), 0.5
+    found = local_complexity(model, Samples(x), radius=radius, directions=4, seed=1)
+    frame = random_frames(1, 16, 4, torch.Generator().manual_seed(1)).reshape(4, 1, 4, 4)
+    corners = [x[0] + sign * radius * v.float() for v in frame for sign in (1, -1)]
+    line = linear_pieces(model, *corners)
+    assert found.bends == line.bends
+    assert found.counts.sum() > 10
+    assert (found.counts[0] <= list(line.by_bend().values())).all()
     small = local_complexity(model, Samples(x), radius=1e-9, seed=1)
     assert small.counts.sum() == 0
 

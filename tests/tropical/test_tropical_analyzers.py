@@ -12,6 +12,7 @@ from torch import nn
 import geomprobe as gp
 from geomprobe import Evidence, Samples
 from geomprobe.auditing.html import render
+from geomprobe.auditing.region_figures import wall_distances
 from geomprobe.evidence import Earlier
 from geomprobe.tropical import (
     RegionCrossings,
@@ -104,6 +105,16 @@ def test_an_audit_runs_them_if_asked():
     for name in ("region_density", "region_crossings"):
         assert name in gp.registered_analyzers()
         assert not gp.load_analyzer(name).by_default
+
+
+def test_the_figure_of_distances_leaves_out_what_has_no_logarithm():
+    def figure(*values):
+        arrays = dict.fromkeys(("boundary_distances", "certified_radii"), np.array(values))
+        return wall_distances(gp.Finding("a", "model", arrays=arrays))
+
+    assert figure(np.inf, np.inf) == figure(0.0) == wall_distances(gp.Finding("a", "model")) == ()
+    (found,) = figure(0.0, 0.5, 2.0, np.inf)
+    assert found.caption.startswith("Of 4 inputs: wall, median 1.25;")
 
 
 def test_a_smooth_model_is_told_what_applies():
