@@ -17,9 +17,9 @@ from geomprobe.hooks.selection import unwrap
 from geomprobe.jacobians import jacobian_products, trainable_parameters
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
-from geomprobe.tropical.inputs import moves
+from geomprobe.tropical.inputs import flattened, moves
 
-#: Numbers of rows to work out at a time.
+#: Entries of the Jacobian to work out at a time.
 _AT_ONCE = 2**24
 
 
@@ -87,16 +87,12 @@ def input_singular_values(model: nn.Module, data: Samples) -> Array:
     moving: list[Any] = [leaf for leaf in given if moves(leaf)]
     with quiet(model), torch.enable_grad():
         outputs: Tensor = forward(model, pytree.tree_unflatten(given, spec)).flatten(1)
-        rows = [
-            torch.cat(
-                [
-                    g.flatten(1)
-                    for g in torch.autograd.grad(column.sum(), moving, retain_graph=True)
-                ],
-                1,
+        gradients = [
+            torch.autograd.grad(
+                column.sum(), moving, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             for column in outputs.T
         ]
-    jacobians = torch.stack(rows, 1)
+    jacobians = torch.stack([flattened(parts) for parts in gradients], 1)
     values: Array = torch.linalg.svdvals(jacobians).cpu().numpy()
     return values
