@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import comb, prod
 
 import numpy as np
+from torch import nn
+
+#: These compute nothing, in evaluation mode.
+_NOTHING = (nn.Flatten, nn.Dropout, nn.Identity)
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,15 @@ def zaslavsky(n: int, d: int) -> int:
     return sum(comb(n, i) for i in range(min(n, d) + 1))
 
 
-def region_bounds(widths: Sequence[int]) -> RegionBounds:
+def region_bounds(architecture: Sequence[int] | nn.Module) -> RegionBounds:
     r"""Bound the number of regions that a fully connected ReLU network can have.
 
     Parameters
     ----------
-    widths : sequence of int
-        :math:`n_0, n_1, \ldots, n_L` and the number of outputs: inputs, units of each of L hidden
-        layers, outputs.
+    architecture : sequence of int, or torch.nn.Module
+        Widths :math:`n_0, n_1, \ldots, n_L` and the number of outputs: inputs, units of each of L
+        hidden layers, outputs. Or a sequence of ``Linear`` and ``ReLU`` modules in turn, of which
+        only these are read.
 
     Returns
     -------
@@ -86,7 +91,7 @@ def region_bounds(widths: Sequence[int]) -> RegionBounds:
     Raises
     ------
     ValueError
-        Fewer than three widths, or one that is not a positive whole number.
+        Fewer than three widths, or one that is not a positive whole number; another module.
 
     Notes
     -----
@@ -110,7 +115,7 @@ def region_bounds(widths: Sequence[int]) -> RegionBounds:
     networks. ICML. Serra, T., Tjandraatmadja, C. and Ramalingam, S. (2018). Bounding and counting
     linear regions of deep neural networks. ICML.
     """
-    given = tuple(widths)
+    given = _widths(architecture) if isinstance(architecture, nn.Module) else tuple(architecture)
     whole = all(isinstance(width, int | np.integer) and width > 0 for width in given)
     if len(given) < 3 or not whole:
         raise ValueError(
@@ -126,6 +131,27 @@ def region_bounds(widths: Sequence[int]) -> RegionBounds:
         prod(zaslavsky(n, m) for n, m in zip(hidden, narrowest, strict=True)),
         prod(zaslavsky(n, inputs) for n in hidden),
     )
+
+
+def _widths(model: nn.Module) -> tuple[int, ...]:
+    """Return the widths of a network of linear layers with a ReLU between any two."""
+    steps = [step for step in _steps(model) if not isinstance(step, _NOTHING)]
+    linear = [step for step in steps[::2] if isinstance(step, nn.Linear)]
+    bends = [step for step in steps[1::2] if isinstance(step, nn.ReLU)]
+    if len(linear) + len(bends) != len(steps) or len(linear) != len(bends) + 1:
+        raise ValueError(
+            f"bounds are of fully connected ReLU networks, and the {type(model).__name__} is no "
+            "Sequential of Linear modules with a ReLU between any two; give widths"
+        )
+    return (linear[0].in_features, *(one.out_features for one in linear))
+
+
+def _steps(model: nn.Module) -> Iterator[nn.Module]:
+    if type(model) is nn.Sequential:
+        for part in model:
+            yield from _steps(part)
+    else:
+        yield model
 
 
 def _folded(hidden: Sequence[int], m: int) -> int:

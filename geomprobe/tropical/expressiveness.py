@@ -37,7 +37,7 @@ class RankedArchitecture:
 
 
 def rank_architectures(
-    candidates: Mapping[str, Sequence[int]],
+    candidates: Mapping[str, Sequence[int] | nn.Module],
     data: Samples | None = None,
     *,
     draws: int = 3,
@@ -50,8 +50,9 @@ def rank_architectures(
 
     Parameters
     ----------
-    candidates : mapping of str to sequence of int
-        Widths by name: inputs, each hidden layer, outputs.
+    candidates : mapping of str to sequence of int or torch.nn.Module
+        By name, as of :func:`~geomprobe.tropical.region_bounds`: widths of the inputs, each hidden
+        layer and the outputs, or a network of those.
     data : Samples, optional
         Inputs, on which the conditioning of the tangent kernel is measured.
     draws : int

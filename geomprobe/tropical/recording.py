@@ -20,8 +20,8 @@ from geomprobe.tropical.operations import AFFINE, BENDS, CONSTANT, STANDS_FOR, T
 from geomprobe.tropical.tape import Kink, Step, Tape
 
 _SMOOTH = (
-    "representation_dimension, persistent_homology, fisher_information and effective_dimension "
-    "take any network"
+    "effective_degree, representation_dimension, persistent_homology, fisher_information and "
+    "effective_dimension take any network"
 )
 
 

@@ -146,6 +146,35 @@ def test_conditioning_is_measured_where_there_are_data():
     assert "3 of 3 networks are singular" in narrow.log10_ntk_condition.note
 
 
+def test_widths_are_read_off_a_network():
+    act = nn.ReLU()
+    inner = nn.Sequential(nn.Linear(8, 5), act, nn.Dropout())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), act, inner, nn.Linear(5, 3))
+    assert region_bounds(model) == region_bounds((4, 8, 5, 3))
+
+
+class Skip(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU(), nn.Linear(3, 1)),
+        nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1)),
+        nn.Sequential(nn.Conv1d(1, 2, 3), nn.ReLU(), nn.Linear(3, 1)),
+        Skip(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)),
+        nn.Sequential(nn.Linear(2, 3), nn.ReLU()),
+        nn.Sequential(),
+    ],
+    ids=["leaky", "no bend between", "convolution", "skip", "no outputs", "empty"],
+)
+def test_other_networks_have_no_such_bounds(model):
+    with pytest.raises(ValueError, match="give widths"):
+        region_bounds(model)
+
+
 def test_bits_of_large_numbers():
     found = region_bounds((64, *[128] * 9, 10))
     assert 0 < found.bits_per_parameter < 1
