@@ -31,14 +31,16 @@ class RegionDensity:
     directions : int
         Random directions of each neighbourhood.
     wall_directions : int
-        In inputs of more dimensions, distances are those in random subspaces of so many.
+        In inputs of more dimensions, distances are those in random subspaces of so many, and
+        nothing is certified.
     max_samples : int
         Of more samples, so many are drawn at random.
 
     Notes
     -----
     Yields one finding about the model and one about each module that bends. Arrays:
-    ``boundary_distances`` and ``certified_radii``, sorted; of the model only.
+    ``boundary_distances`` and, if all directions were looked at, ``certified_radii``, sorted; of
+    the model only.
     """
 
     radius: float | None = None
@@ -91,10 +93,9 @@ class RegionDensity:
             "boundary_distance": walls.median(),
             "certified_radius": walls.median("certified"),
         }
-        arrays = {
-            "boundary_distances": np.sort(walls.distances),
-            "certified_radii": np.sort(walls.certified),
-        }
+        arrays = {"boundary_distances": np.sort(walls.distances)}
+        if walls.directions == walls.dimension:
+            arrays["certified_radii"] = np.sort(walls.certified)
         notes = [note, f"Neighbourhoods have radius {near.radius:.3g}."]
         yield Finding(self.name, "model", scalars, arrays, tuple(filter(None, notes)))
         for bend, complexity in near.by_bend().items():

@@ -68,7 +68,7 @@ class BoundaryDistances(ByValue):
 
     @property
     def certified(self) -> Array:
-        """Radius within which the decision is that at the input."""
+        """Radius within which the decision is that at the input, in the directions looked at."""
         return np.minimum(self.distances, self.decision)
 
     @property
@@ -78,7 +78,10 @@ class BoundaryDistances(ByValue):
         return inside
 
     def median(self, what: str = "distances") -> Estimate:
-        """Return the median over inputs of ``"distances"``, ``"decision"`` or ``"certified"``."""
+        """Return the median over inputs of ``"distances"``, ``"decision"`` or ``"certified"``.
+
+        The last is undefined where not all directions were looked at.
+        """
         values: Array = getattr(self, what)
 
         def middle(which: Array) -> float:
@@ -88,6 +91,8 @@ class BoundaryDistances(ByValue):
         note = ""
         if self.directions < self.dimension:
             note = f"in random subspaces of {self.directions} of {self.dimension} dimensions"
+            if what == "certified":
+                return Estimate.undefined(f"nothing is certified {note}", n=n, method=method)
         value = middle(np.arange(n))
         stderr = float(delete_half_stderr(middle, n)) if np.isfinite(value) else np.nan
         return Estimate(value, stderr, n, method=method, note=note)

@@ -145,6 +145,7 @@ def test_nothing_bends_within_the_distance_in_many_dimensions():
     part = boundary_distance(model, Samples(x), directions=6)
     assert (part.distances >= found.distances - 1e-12).all()
     assert "in random subspaces of 6 of 16 dimensions" in part.median().note
+    assert "nothing is certified" in part.median("certified").note
 
 
 def test_memory_bounds_change_no_distance(monkeypatch):

@@ -114,7 +114,10 @@ def test_the_figure_of_distances_leaves_out_what_has_no_logarithm():
 
     assert figure(np.inf, np.inf) == figure(0.0) == wall_distances(gp.Finding("a", "model")) == ()
     (found,) = figure(0.0, 0.5, 2.0, np.inf)
-    assert found.caption.startswith("Of 4 inputs: wall, median 1.250;")
+    assert found.caption.startswith("Of 4 inputs: distance from the nearest wall")
+    assert found.caption.count("median 1.250") == 2
+    part = {"boundary_distances": np.array([0.5, 2.0])}
+    assert "proved" not in wall_distances(gp.Finding("a", "model", arrays=part))[0].caption
 
 
 def test_a_smooth_model_is_told_what_applies():
