@@ -324,3 +324,14 @@ def test_models_and_streams_are_left_as_they_were():
     assert torch.equal(stream, torch.get_rng_state())
     assert all(module.training for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_pictures():
+    from matplotlib import pyplot
+
+    model, data = he_network(3, 8, 6, 2), Samples(normal(10, 3))
+    near = local_complexity(model, data).plot()
+    assert [label.get_text() for label in near.get_xticklabels()] == ["1", "3"]
+    walls = boundary_distance(model, data).plot()
+    assert len(walls.get_lines()) == 2
+    pyplot.close("all")
