@@ -25,7 +25,9 @@ class Analyzer(Protocol):
 
     In practice a frozen dataclass whose fields are its parameters. It yields findings one by one,
     so that what is finished survives a failure or an interrupt, and leaves ``seconds`` to the
-    caller. One with an attribute ``by_default`` that is false runs in an audit only if asked for.
+    caller. One with an attribute ``by_default`` that is false runs in an audit only if asked for;
+    one with an attribute ``looks_back`` that is true is shown by a monitor what the model was like
+    at the observation before.
     """
 
     #: Name in the registry, in findings and in metric names.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -91,6 +91,22 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """A model as it was at a former moment.
+
+    Parameters
+    ----------
+    state : mapping of str to tensor
+        Its ``state_dict``.
+    step : int
+        The optimizer step.
+    """
+
+    state: Mapping[str, torch.Tensor]
+    step: int
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What analyzers look at. Every part may be missing; :attr:`available` says which are there.
 
@@ -110,6 +126,8 @@ class Evidence:
         Optimizer step at which the evidence was collected.
     n_train : int, optional
         Number of training samples, for what depends on it (effective dimension).
+    earlier : Earlier, optional
+        The model at the observation before, for analyzers whose ``looks_back`` is true.
     seed : int
         Seed of every random choice an analyzer makes.
     """
@@ -121,6 +139,7 @@ class Evidence:
     loss: Loss | None = None
     step: int | None = None
     n_train: int | None = None
+    earlier: Earlier | None = None
     seed: int = 0
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 

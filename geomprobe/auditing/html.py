@@ -16,6 +16,7 @@ from geomprobe.auditing.layer_figures import across_layers, dimension_over_scale
 from geomprobe.auditing.model_figures import model_figures
 from geomprobe.auditing.notation import fact_name, in_words, legible, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
+from geomprobe.auditing.region_figures import wall_distances
 from geomprobe.findings import Estimate, Finding
 
 if TYPE_CHECKING:
@@ -127,7 +128,12 @@ def _block(report: AuditReport, place: int, finding: Finding) -> Block:
     )
     title = spaced(finding.analyzer)
     title = title[:1].upper() + title[1:]
-    drawn = (*figures(finding), *model_figures(finding), *dimension_over_scales(finding))
+    drawn = (
+        *figures(finding),
+        *model_figures(finding),
+        *dimension_over_scales(finding),
+        *wall_distances(finding),
+    )
     return Block(anchor(place), title, finding, drawn, numbers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections import deque
@@ -18,7 +19,7 @@ from geomprobe.callbacks.cadence import Budget, Cadence
 from geomprobe.callbacks.history import History, Record
 from geomprobe.callbacks.sources import ProbePass, Source, TrainingTap
 from geomprobe.clouds import CloudSet, Trajectory
-from geomprobe.evidence import Evidence, Loss
+from geomprobe.evidence import Earlier, Evidence, Loss
 from geomprobe.exceptions import DetachedProbeWarning, FileFormatError, GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
@@ -162,6 +163,8 @@ class Monitor:
         self._pending: deque[_Observation] = deque()
         self._history = History()
         self._missed = False
+        self._looks_back = any(getattr(one, "looks_back", False) for one in self._analyzers)
+        self._earlier = self._state() if self._looks_back else None
         self._left_out, self._recording_seconds = 0, 0.0
         self._loss: float | None = None
         self._budget.book(self._budget.elapsed)
@@ -270,6 +273,7 @@ class Monitor:
             "loss": self._loss,
             "trajectory": None if self._recorder is None else self._recorder.state_dict(),
             "tap": self._source.state_dict(),
+            "earlier": None if self._earlier is None else vars(self._earlier),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -292,6 +296,8 @@ class Monitor:
         self._cadence.load_state_dict(state["cadence"])
         self._budget.load_state_dict(state["budget"])
         self._missed, self._loss = state["missed"], state["loss"]
+        if self._looks_back and state.get("earlier"):
+            self._earlier = Earlier(**state["earlier"])
         if self._store is not None and place()[0] == 0:
             # What was observed after the checkpoint will be observed again.
             self._store.truncate(after=self._cadence.steps)
@@ -331,8 +337,11 @@ class Monitor:
                         evidence,
                         step=self._cadence.steps,
                         trajectory=self.trajectory,
+                        earlier=self._earlier,
                         **self._facts,
                     )
+                    if self._looks_back:
+                        self._earlier = self._state()
                     self._keep(evidence.clouds)
                     analysis = self._send(evidence)
                     if analysis is None:
@@ -350,6 +359,10 @@ class Monitor:
             )
         )
         self._finish(wait=False)
+
+    def _state(self) -> Earlier:
+        """Return a copy of the model as it is now."""
+        return Earlier(copy.deepcopy(self._model.state_dict()), self._cadence.steps)
 
     def _keep(self, clouds: CloudSet) -> None:
         if self._store is None:

@@ -48,13 +48,19 @@ class Branches:
 
     def _continued(self, kink: Kink, rows: Tensor) -> Tensor:
         n = self._bases
-        with torch.enable_grad():
-            base = rows[:n].detach().requires_grad_()
-            values = kink.function(base)
-            (slopes,) = torch.autograd.grad(values.sum(), base)
+        values, slopes = slopes_at(kink, rows[:n])
         out = torch.empty_like(rows)
-        out[:n] = values.detach()
+        out[:n] = values
         for start in range(n, len(rows), n):
             part = slice(start, start + n)
             out[part] = out[:n] + slopes * (rows[part] - rows[:n])
         return out
+
+
+def slopes_at(kink: Kink, entries: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values and slopes of an operation on each entry; at a threshold, PyTorch's."""
+    with torch.enable_grad():
+        base = entries.detach().requires_grad_()
+        values = kink.function(base)
+        (slopes,) = torch.autograd.grad(values.sum(), base)
+    return values.detach(), slopes

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from geomprobe.evidence import Samples
+
 
 def as_batch(sample: Any) -> Any:
     """Return one input, given without the axis of the batch, as a batch of one."""
@@ -49,6 +51,33 @@ def aligned(samples: Sequence[Any], names: Sequence[str]) -> list[Tensor]:
                 raise ValueError(f"{name} holds NaN or infinity")
             column.append(part.detach().double()[None])
     return [torch.stack(column) for column in columns]
+
+
+def rows_of(data: Samples) -> tuple[Any, list[Tensor]]:
+    """Return the first of some inputs as a batch of one, and the rows of all of them.
+
+    Raises
+    ------
+    ValueError
+        There are none; what :func:`aligned` refuses.
+    """
+    if len(data) == 0:
+        raise ValueError("data holds no samples")
+    singles = [data.take(i).inputs for i in range(len(data))]
+    rows = aligned(singles, [f"input {i}" for i in range(len(data))])
+    return as_batch(singles[0]), rows
+
+
+def flattened(rows: Sequence[Tensor]) -> Tensor:
+    """Return rows over all their parts as vectors, (n, d)."""
+    return torch.cat([part.flatten(1) for part in rows], 1)
+
+
+def unflattened(vectors: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+    """Return vectors, (n, d), as rows of the shapes of others."""
+    sizes = [part[0].numel() for part in rows]
+    parts = torch.split(vectors, sizes, 1)
+    return [part.reshape(-1, *like.shape[1:]) for part, like in zip(parts, rows, strict=True)]
 
 
 def _same(a: Any, b: Any) -> bool:

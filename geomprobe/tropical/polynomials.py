@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geomprobe.storage import Array
+from geomprobe.tropical.hypersurface import hypersurface_segments
 from geomprobe.tropical.redundancy import essential_terms
 from geomprobe.values import ByValue
 
@@ -31,10 +32,27 @@ class TropicalPolynomial(ByValue):
         The exponents: one row a monomial.
     constants : float64 array of shape (m,)
         The coefficients.
+
+    Raises
+    ------
+    ValueError
+        Arrays of other shapes, without monomials or variables, or not finite.
     """
 
     slopes: Array
     constants: Array
+
+    def __post_init__(self) -> None:
+        slopes, constants = (np.asarray(a, np.float64) for a in (self.slopes, self.constants))
+        if slopes.ndim != 2 or not slopes.size or constants.shape != slopes.shape[:1]:
+            raise ValueError(
+                "slopes must have shape (m, d) and constants (m,), with one monomial and one "
+                f"variable or more; got {slopes.shape} and {constants.shape}"
+            )
+        if not (np.isfinite(slopes).all() and np.isfinite(constants).all()):
+            raise ValueError("slopes or constants hold NaN or infinity")
+        object.__setattr__(self, "slopes", slopes)
+        object.__setattr__(self, "constants", constants)
 
     def __len__(self) -> int:
         """Return the number of monomials."""
@@ -42,7 +60,10 @@ class TropicalPolynomial(ByValue):
 
     def __call__(self, x: Array) -> Array:
         """Return the values at points (n, d), of shape (n,)."""
-        heights: Array = (np.asarray(x) @ self.slopes.T + self.constants).max(axis=1)
+        points, d = np.asarray(x), self.slopes.shape[1]
+        if points.ndim != 2 or points.shape[1] != d:
+            raise ValueError(f"points must have shape (n, {d}), got {points.shape}")
+        heights: Array = (points @ self.slopes.T + self.constants).max(axis=1)
         return heights
 
     def reduced(self) -> TropicalPolynomial:
@@ -64,6 +85,35 @@ class TropicalPolynomial(ByValue):
     def _essential(self) -> tuple[Array, Array]:
         return essential_terms(self.slopes, self.constants)
 
+    def hypersurface(self, box: tuple[float, float] = (-1.0, 1.0)) -> tuple[Array, Array]:
+        """Return the tropical hypersurface of a polynomial in two variables, exactly.
+
+        Parameters
+        ----------
+        box : pair of float
+            Least and largest value of both variables.
+
+        Returns
+        -------
+        ends : float64 array of shape (n, 2, 2)
+            Both ends of each segment within the box.
+        pairs : int array of shape (n, 2)
+            Which two monomials are the largest there.
+
+        Raises
+        ------
+        ValueError
+            Another number of variables, or an empty box.
+        """
+        if self.slopes.shape[1] != 2:
+            raise ValueError(f"a picture takes 2 variables, and there are {self.slopes.shape[1]}")
+        low, high = (np.full(2, float(side)) for side in box)
+        if not (np.isfinite([low, high]).all() and (low < high).all()):
+            raise ValueError(f"box must be a finite range of numbers, low < high, got {box}")
+        kept = self._essential[0]
+        ends, pairs = hypersurface_segments(self.slopes[kept], self.constants[kept], low, high)
+        return ends, kept[pairs]
+
     def newton_polytope(self) -> Array:
         """Return the vertices of the convex hull of the exponents, of shape (v, d).
 
@@ -79,20 +129,15 @@ class TropicalPolynomial(ByValue):
         Raises
         ------
         ValueError
-            Another number of variables.
+            What :meth:`hypersurface` refuses.
         """
-        if self.slopes.shape[1] != 2:
-            raise ValueError(f"a picture takes 2 variables, and there are {self.slopes.shape[1]}")
+        ends, _ = self.hypersurface(box)
         import matplotlib.pyplot as plt
+        from matplotlib.collections import LineCollection
 
         axes = plt.subplots()[1] if ax is None else ax
-        grid = np.linspace(*box, 400)
-        points = np.stack(np.meshgrid(grid, grid), axis=2).reshape(-1, 2)
-        largest = (points @ self.slopes.T + self.constants).argmax(axis=1).reshape(400, 400)
-        edges = np.zeros(largest.shape, dtype=bool)
-        edges[:, 1:] |= largest[:, 1:] != largest[:, :-1]
-        edges[1:] |= largest[1:] != largest[:-1]
-        axes.imshow(edges, origin="lower", extent=(*box, *box), cmap="Greys")
+        axes.add_collection(LineCollection(list(ends), colors="0.2", linewidths=1))
+        axes.set(xlim=box, ylim=box, aspect="equal")
         axes.set(title=f"tropical hypersurface of {len(self.reduced())} monomials")
         return axes
 

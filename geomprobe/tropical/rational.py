@@ -86,19 +86,69 @@ class TropicalForm(ByValue):
         -------
         TropicalPolynomial
             :math:`\max(P_i + Q_j, P_j + Q_i)`. The boundary is where both are the largest: a part
-            of the places where two monomials are.
+            of the places where two monomials are; of two inputs :meth:`boundary_segments` gives it.
+
+        Raises
+        ------
+        ValueError
+            No such outputs, or twice the same.
 
         References
         ----------
         Zhang, L., Naitzat, G. and Lim, L.-H. (2018). Tropical geometry of deep neural networks.
         ICML, proposition 6.1.
         """
+        return largest(self._sides(one, other))
+
+    def boundary_segments(
+        self, one: int = 0, other: int | None = None, *, box: tuple[float, float] = (-1.0, 1.0)
+    ) -> Array:
+        """Return where two outputs of a network with two inputs are equal, or one is zero.
+
+        Parameters
+        ----------
+        one, other : int
+            As of :meth:`decision_boundary`.
+        box : pair of float
+            Least and largest value of both inputs.
+
+        Returns
+        -------
+        float64 array of shape (n, 2, 2)
+            Both ends of each segment within the box, exact to rounding. A cell on which the outputs
+            are equal throughout has none.
+
+        Raises
+        ------
+        ValueError
+            Another number of inputs; an empty box; what :meth:`decision_boundary` refuses.
+        """
+        first, second = self._sides(one, other)
+        both = TropicalPolynomial(
+            np.concatenate([first.slopes, second.slopes]),
+            np.concatenate([first.constants, second.constants]),
+        )
+        ends, pairs = both.hypersurface(box)
+        above = pairs < len(first)
+        segments: Array = ends[above[:, 0] != above[:, 1]]
+        return segments
+
+    def _sides(self, one: int, other: int | None) -> list[TropicalPolynomial]:
+        """Return the two polynomials that are equal on a decision boundary."""
+        outputs = len(self.positive)
+        for index in (one, one if other is None else other):
+            if not 0 <= index < outputs:
+                raise ValueError(f"no output {index}: there are {outputs}, from 0 on")
+        if one == other:
+            raise ValueError(
+                f"output {one} has no boundary with itself; give another, or one alone"
+            )
         p, q = self.positive[one], self.negative[one]
         if other is None:
-            return largest([p, q])
+            return [p, q]
         r, s = self.positive[other], self.negative[other]
         most = len(p) * len(s) + len(r) * len(q)
-        return largest([product([p, s], most), product([r, q], most)])
+        return [product([p, s], most), product([r, q], most)]
 
 
 def tropical_form(

@@ -12,16 +12,16 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geomprobe.evidence import forward
+from geomprobe.evidence import Samples, forward
 from geomprobe.hooks import canonical_name, quiet
 from geomprobe.hooks.selection import unwrap
-from geomprobe.tropical.inputs import moves
+from geomprobe.tropical.inputs import moves, rows_of
 from geomprobe.tropical.operations import AFFINE, BENDS, CONSTANT, STANDS_FOR, TRAINING, Bend
 from geomprobe.tropical.tape import Kink, Step, Tape
 
 _SMOOTH = (
-    "representation_dimension, persistent_homology, fisher_information and effective_dimension "
-    "take any network"
+    "effective_degree, representation_dimension, persistent_homology, fisher_information and "
+    "effective_dimension take any network"
 )
 
 
@@ -64,6 +64,29 @@ def record(model: nn.Module, sample: Any) -> Tape:
     widest = max(shape.numel() for shape in recorder.shapes)
     steps = tuple(recorder.steps)
     return Tape(model, sample, steps, inputs, slot, tuple(output.shape[1:]), widest)
+
+
+def record_on(model: nn.Module, data: Samples) -> tuple[Tape, list[Tensor]]:
+    """Run a model on the first of some inputs and write down its operations.
+
+    Returns
+    -------
+    tape : Tape
+    rows : list of Tensor of shape (n, 1, *shape)
+        Each tensor of the inputs that moves.
+
+    Raises
+    ------
+    ValueError, TypeError
+        What :func:`record` refuses, a model in which nothing bends, and inputs that do not fit
+        together.
+    """
+    sample, rows = rows_of(data)
+    tape = record(model, sample)
+    if not tape.kinks:
+        raise ValueError("nothing in the model bends: it is affine, and has one region")
+    tape.require_agreement([part[:8] for part in rows])
+    return tape, rows
 
 
 class _Slot:

@@ -18,6 +18,8 @@ from geomprobe.tropical.operations import Bend
 
 #: Rows of the widest quantity that are alive at one time, at most.
 _COPIES = 8
+#: Numbers in the widest quantity with which inputs that do not depend on each other go fastest.
+_AT_ONCE = 2**22
 
 
 class Mesh(Protocol):
@@ -158,6 +160,10 @@ class Tape:
         """Return on how many inputs it may be run at once, by a quarter of the memory there is."""
         allowed = allowed_bytes(share=0.25)
         return 2**16 if allowed is None else max(64, allowed // (8 * _COPIES * self.widest))
+
+    def rows_at_once(self) -> int:
+        """Return how many inputs to run at a time, where they do not depend on each other."""
+        return min(self.rows_in_memory(), max(64, _AT_ONCE // self.widest))
 
     def require_agreement(self, rows: Sequence[Tensor]) -> None:
         """Raise unless the model gives these outputs too, to the rounding of its own dtype.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from geomprobe.tropical import TropicalPolynomial, tropical_form
+from geomprobe.tropical import TropicalPolynomial, slice_regions, tropical_form
 from geomprobe.tropical.redundancy import _by_hull, _by_programs, essential_terms
 
 
@@ -183,3 +183,89 @@ def test_picture():
     pyplot.close("all")
     with pytest.raises(ValueError, match="takes 2 variables"):
         tropical_form(mlp(3, 4, 1), torch.zeros(3).double()).positive[0].plot()
+
+
+# --- hypersurfaces in the plane -----------------------------------------------------------------
+
+
+def test_a_tropical_line_has_three_rays():
+    """max(x, y, 0) bends on the diagonal and on both negative half-axes."""
+    line = TropicalPolynomial(np.array([[1, 0], [0, 1], [0, 0]]), np.zeros(3))
+    ends, pairs = line.hypersurface((-2.0, 2.0))
+    found = {
+        tuple(pair): {tuple(end) for end in segment}
+        for pair, segment in zip(pairs.tolist(), ends.round(12) + 0.0, strict=True)
+    }
+    assert found == {
+        (0, 1): {(0.0, 0.0), (2.0, 2.0)},
+        (0, 2): {(0.0, 0.0), (0.0, -2.0)},
+        (1, 2): {(0.0, 0.0), (-2.0, 0.0)},
+    }
+
+
+def test_a_hypersurface_is_a_planar_graph_with_a_cell_a_monomial():
+    """F = E - V + 1 inside a box that holds every vertex, whose border the rays end on."""
+    slopes = np.random.default_rng(1).standard_normal((30, 2))
+    polynomial = TropicalPolynomial(slopes, -np.square(slopes).sum(axis=1))
+    ends, pairs = polynomial.hypersurface((-1e3, 1e3))
+    heights = ends @ slopes.T + polynomial.constants
+    for segment, pair in zip(heights, pairs, strict=True):
+        np.testing.assert_allclose(segment[:, pair].T, [segment.max(axis=1)] * 2, rtol=1e-9)
+    inner = np.unique(ends.reshape(-1, 2).round(6), axis=0)
+    rays = int((np.abs(ends) > 999).any(axis=2).sum())
+    assert rays == len(polynomial.newton_polytope())
+    # The border adds its corners, and as many edges as corners and ends of rays.
+    vertices, edges = len(inner) + 4, len(ends) + rays + 4
+    assert edges - vertices + 1 == len(polynomial) == 30
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, None), (0, 1)])
+def test_boundary_segments_are_those_of_the_slice(one, other):
+    """An independent way: polygons of the network in the plane, cut where outputs are equal."""
+    model = mlp(2, 7, 5, 2 if other else 1, seed=2)
+    with torch.no_grad():  # The boundary goes through a point near the middle.
+        model[-1].bias -= model(torch.full((1, 2), 0.1).double())[0]
+    found = tropical_form(model, torch.zeros(2).double()).boundary_segments(one, other, box=(-2, 2))
+    corners = torch.tensor([[-2.0, -2], [2, -2], [-2, 2]]).double()
+    exact = slice_regions(model, *corners, margin=0).decision_boundary()
+    assert len(found)
+    lengths = [np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).sum() for ends in (found, exact)]
+    assert lengths[0] == pytest.approx(lengths[1])
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(found.mean(axis=1))).numpy()
+    np.testing.assert_allclose(outputs[:, 0], outputs[:, 1] if other else 0, atol=1e-9)
+
+
+def test_integer_weights_give_integer_exponents():
+    """Tropical polynomials in the sense of Zhang, Naitzat and Lim (2018)."""
+    model = mlp(2, 4, 3, 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_((5 * parameter).round())
+    form = tropical_form(model, torch.zeros(2).double())
+    for polynomial in (*form.positive, *form.negative):
+        np.testing.assert_array_equal(polynomial.slopes, polynomial.slopes.round())
+        np.testing.assert_array_equal(polynomial.constants, polynomial.constants.round())
+    x = np.random.default_rng(0).integers(-50, 50, (200, 2)).astype(float)
+    with torch.no_grad():
+        np.testing.assert_array_equal(form(x), model(torch.from_numpy(x)).numpy())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda f: TropicalPolynomial(np.zeros((2, 3)), np.zeros(3)), r"got \(2, 3\) and \(3,\)"),
+        (lambda f: TropicalPolynomial(np.zeros((0, 3)), np.zeros(0)), "one monomial"),
+        (lambda f: TropicalPolynomial([[np.nan]], [0.0]), "NaN or infinity"),
+        (lambda f: f.positive[0](np.zeros(2)), r"points must have shape \(n, 2\), got \(2,\)"),
+        (lambda f: f(np.zeros((4, 3))), r"points must have shape \(n, 2\), got \(4, 3\)"),
+        (lambda f: f.decision_boundary(0, 2), "no output 2: there are 2, from 0 on"),
+        (lambda f: f.decision_boundary(-1), "no output -1"),
+        (lambda f: f.boundary_segments(1, 1), "output 1 has no boundary with itself"),
+        (lambda f: f.boundary_segments(box=(1.0, 1.0)), "low < high"),
+        (lambda f: f.boundary_segments(box=(0.0, np.inf)), "must be a finite range"),
+    ],
+)
+def test_bad_polynomials_and_boxes(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(tropical_form(mlp(2, 3, 2), torch.zeros(2).double()))

@@ -1,0 +1,199 @@
+"""How densely a piecewise-linear model bends around data, and how far data move in its complex."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from geomprobe.evidence import Evidence, Samples
+from geomprobe.findings import Estimate, Finding
+from geomprobe.hooks import quiet
+from geomprobe.tropical.boundary_distance import boundary_distance
+from geomprobe.tropical.local_complexity import local_complexity
+from geomprobe.tropical.patterns import activation_patterns, moves_between
+
+
+@dataclass(frozen=True)
+class RegionDensity:
+    """How densely a model of ReLU type bends around data, without enumerating its regions.
+
+    Parameters
+    ----------
+    radius : float, optional
+        Of the neighbourhoods in which bends are counted, in the units of the inputs; by default 5 %
+        of the root mean square distance of the inputs from their mean.
+    directions : int
+        Random directions of each neighbourhood.
+    wall_directions : int
+        In inputs of more dimensions, distances are those in random subspaces of so many, and
+        nothing is certified.
+    max_samples : int
+        Of more samples, so many are drawn at random.
+
+    Notes
+    -----
+    Yields one finding about the model and one about each module that bends. Arrays:
+    ``boundary_distances`` and, if all directions were looked at, ``certified_radii``, sorted; of
+    the model only.
+    """
+
+    radius: float | None = None
+    directions: int = 20
+    wall_directions: int = 64
+    max_samples: int = 128
+
+    name: ClassVar[str] = "region_density"
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
+    by_default: ClassVar[bool] = False
+    readings: ClassVar[Mapping[str, str]] = {
+        "local_complexity": "Units that bend within a small neighbourhood of an input, on average: "
+        "the density of linear regions around the data; it changes with the radius.",
+        "pattern_entropy": "Entropy in bits of which activation region an input lies in: at most "
+        "log2 of the number of inputs, and near it where each has a region of its own.",
+        "distinct_patterns": "How many activation regions the inputs lie in.",
+        "unit_entropy": "Entropy in bits of the branch that a unit is on, mean over units: 0 where "
+        "each keeps to one branch, 1 where each halves the inputs.",
+        "dead_units": "Share of the units that have slope 0 at every input.",
+        "boundary_distance": "Median distance from an input to the nearest wall of its activation "
+        "region: so far the model is the same affine map in all directions.",
+        "certified_radius": "Median radius within which the largest output is proved to stay the "
+        "largest, by the affine map of the region alone: a lower bound of robustness.",
+    }
+
+    def __post_init__(self) -> None:
+        _require_at_least_one(
+            directions=self.directions,
+            wall_directions=self.wall_directions,
+            max_samples=self.max_samples,
+        )
+        if self.radius is not None and not 0 < self.radius < np.inf:
+            raise ValueError(f"radius must be positive and finite, got {self.radius}")
+
+    def __call__(self, evidence: Evidence) -> Iterator[Finding]:
+        """Yield one finding about the model and one about each module that bends."""
+        model, data, note = _of(evidence, self.max_samples)
+        patterns = activation_patterns(model, data)
+        seed = evidence.seed
+        near = local_complexity(
+            model, data, radius=self.radius, directions=self.directions, seed=seed
+        )
+        walls = boundary_distance(model, data, directions=self.wall_directions, seed=seed)
+        scalars = {
+            "local_complexity": near.total,
+            "pattern_entropy": patterns.entropy(),
+            "distinct_patterns": Estimate(patterns.n_patterns, n=len(data), exact=True),
+            "unit_entropy": patterns.unit_entropy(),
+            "dead_units": patterns.dead_units,
+            "boundary_distance": walls.median(),
+            "certified_radius": walls.median("certified"),
+        }
+        arrays = {"boundary_distances": np.sort(walls.distances)}
+        if walls.directions == walls.dimension:
+            arrays["certified_radii"] = np.sort(walls.certified)
+        notes = [note, f"Neighbourhoods have radius {near.radius:.3g}."]
+        yield Finding(self.name, "model", scalars, arrays, tuple(filter(None, notes)))
+        for bend, complexity in near.by_bend().items():
+            yield Finding(
+                self.name,
+                bend,
+                {
+                    "local_complexity": complexity,
+                    "pattern_entropy": patterns.entropy(bend),
+                    "unit_entropy": patterns.unit_entropy(bend),
+                    "dead_units": Estimate(patterns.dead[bend], n=len(data), exact=True),
+                },
+            )
+
+
+@dataclass(frozen=True)
+class RegionCrossings:
+    """How far data have moved in the complex of a model since it was last observed.
+
+    Parameters
+    ----------
+    reference : torch.nn.Module, optional
+        A state of the model to compare with, such as a copy made before the training. By default
+        the model at the observation before, or, at the first one, when the monitor was made.
+    max_samples : int
+        Of more samples, so many are drawn at random.
+
+    Notes
+    -----
+    Yields one finding about the model and one about each module that bends. In an audit a
+    ``reference`` is needed.
+    """
+
+    reference: nn.Module | None = field(default=None, repr=False)
+    max_samples: int = 512
+
+    name: ClassVar[str] = "region_crossings"
+    needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
+    by_default: ClassVar[bool] = False
+    readings: ClassVar[Mapping[str, str]] = {
+        "units_changed": "Units that are on another branch than before, mean over inputs: as many "
+        "walls or more were crossed between the two states.",
+        "share_changed": "The same as a share of all units.",
+        "inputs_moved": "Share of the inputs that lie in another activation region than before.",
+        "changed_per_step": "Units that are on another branch, over optimizer steps: how fast "
+        "the training moves the data through the complex; units that change back are not counted.",
+    }
+
+    def __post_init__(self) -> None:
+        _require_at_least_one(max_samples=self.max_samples)
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it needs the model at the observation before."""
+        return self.reference is None
+
+    def __call__(self, evidence: Evidence) -> Iterator[Finding]:
+        """Yield one finding about the model and one about each module that bends."""
+        model, data, note = _of(evidence, self.max_samples)
+        earlier, before, steps = evidence.earlier, self.reference, 0
+        if before is None:
+            if earlier is None:
+                reason = "there is no earlier state to compare with: give reference=, or a monitor"
+                yield Finding(self.name, "model", failed=reason)
+                return
+            with quiet(model):
+                before = copy.deepcopy(model)
+            before.load_state_dict(earlier.state)
+            steps = (evidence.step or 0) - earlier.step
+        found = moves_between(activation_patterns(before, data), activation_patterns(model, data))
+        scalars = {
+            "units_changed": found.crossings,
+            "share_changed": found.share,
+            "inputs_moved": found.moved,
+        }
+        if steps > 0:
+            total, method = found.crossings, f"{found.crossings.method}, over {steps} steps"
+            scalars["changed_per_step"] = Estimate(
+                total.value / steps, total.stderr / steps, total.n, method=method
+            )
+        yield Finding(self.name, "model", scalars, notes=(note,) if note else ())
+        for bend, share in found.by_bend().items():
+            yield Finding(self.name, bend, {"share_changed": share})
+
+
+def _of(evidence: Evidence, most: int) -> tuple[nn.Module, Samples, str]:
+    """Return the model, a uniform sample of the data, and what to say of it."""
+    assert evidence.model is not None
+    assert evidence.data is not None
+    model, data = evidence.model, evidence.data
+    if len(data) <= most:
+        return model, data, ""
+    drawn = np.random.default_rng(evidence.seed).choice(len(data), most, replace=False)
+    note = f"A uniform sample of {most} of {len(data)} inputs."
+    return model, data.take(torch.from_numpy(np.sort(drawn))), note
+
+
+def _require_at_least_one(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
