@@ -89,7 +89,8 @@ def network(points: Array, widths: list[int]) -> nn.Sequential:
         layer = nn.Linear(fan_in, fan_out)
         with torch.no_grad():
             for part, scale in ((layer.weight, (2 / fan_in) ** 0.5), (layer.bias, 0.5)):
-                part.copy_(scale * torch.randn(part.shape, generator=generator))
+                normal = torch.randn(part.shape, generator=generator, dtype=torch.float64)
+                part.copy_(scale * normal)
         layers += [layer, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
