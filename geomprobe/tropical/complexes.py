@@ -151,8 +151,8 @@ def region_complex(
     Raises
     ------
     ValueError
-        A box of more than 10 dimensions, empty, or infinite on some sides only; more walls through a
-        point than there are dimensions (in two dimensions this is no error); what
+        A box of more than 10 dimensions, empty, or infinite on some sides only; more walls through
+        a point than there are dimensions (in two dimensions this is no error); what
         :func:`~geomprobe.tropical.linear_pieces` raises.
     MemoryEstimateError
         What the lines through the middle of the box lead to expect does not fit; or it did not, and

@@ -66,9 +66,7 @@ def by_linear_programs(model, d, half_width=1.0):
     return count(0, 0, np.eye(d), np.zeros(d), np.empty((0, d)), np.empty(0), [])
 
 
-@pytest.mark.parametrize(
-    ("d", "n"), [(1, 9), (2, 20), (3, 20), (4, 14), (5, 10), (6, 9), (8, 10)]
-)
+@pytest.mark.parametrize(("d", "n"), [(1, 9), (2, 20), (3, 20), (4, 14), (5, 10), (6, 9), (8, 10)])
 def test_one_hidden_layer_in_general_position(d, n):
     # Zaslavsky: sum of C(n, i) for i up to d.
     found = region_complex(he_network(d, n, 1, seed=d), everywhere(d))
