@@ -22,6 +22,29 @@ def test_capture_is_measured_and_its_answers_are_those_of_plain_hooks(tmp_path):
         assert case["ratio_to_plain"]["geomprobe, filling"]["median"] > 0
 
 
+@pytest.mark.long
+def test_regions_are_counted_beside_other_packages(tmp_path):
+    result = tmp_path / "tropical.json"
+    options = ["--quick", "--rounds", "1", "--cases", "20-16-16-3", "--output", result]
+    command = [sys.executable, BENCHMARKS / "tropical.py", *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (rows,) = json.loads(result.read_text())["cases"].values()
+    assert rows["geomprobe"]["regions"] >= rows["grid"]["regions"] > 10
+    # A peer that is not installed is told of.
+    assert rows["regioncam"].get("difference", 0) == 0
+
+
+@pytest.mark.long
+def test_ranks_of_neurovarieties_are_taken_beside_other_ways(tmp_path):
+    result = tmp_path / "neurovarieties.json"
+    command = [sys.executable, BENCHMARKS / "neurovarieties.py", "--quick", "--output", result]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (case,) = json.loads(result.read_text())["cases"].values()
+    # Finkel, Rodriguez, Wu and Yahl (2024): L n^2 - (L - 1) n for widths (n, ..., n).
+    assert case["rank"] == 3 * 10**2 - 2 * 10
+    assert {"geomprobe", "whole", "plain"} <= set(case["seconds"])
+
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

@@ -25,7 +25,7 @@ from geomprobe.tropical.tape import Tape
 from geomprobe.values import ByValue
 
 #: Most dimensions of a box.
-LARGEST_DIMENSION = 6
+LARGEST_DIMENSION = 10
 #: Half-widths of the cube that should hold all vertices of a whole space: the first tried, and the
 #: largest.
 CUBE, WIDEST_CUBE = 1e6, 1e9
@@ -120,7 +120,7 @@ def region_complex(
     seed: int = 0,
     memory_share: float = 0.5,
 ) -> RegionComplex:
-    r"""Compute all regions of a network in a box, or in all of R^d, for d up to 6.
+    r"""Compute all regions of a network in a box, or in all of R^d, for d up to 10.
 
     Cells are kept as vertices and edges. Each unit in turn splits the edges whose ends it tells
     apart; two split edges of one two-dimensional face, found by a 64-bit name, are joined by a new
@@ -151,8 +151,8 @@ def region_complex(
     Raises
     ------
     ValueError
-        A box of more than 6 dimensions, empty, or infinite on some sides only; more walls through a
-        point than there are dimensions (in two dimensions this is no error); what
+        A box of more than 10 dimensions, empty, or infinite on some sides only; more walls through
+        a point than there are dimensions (in two dimensions this is no error); what
         :func:`~geomprobe.tropical.linear_pieces` raises.
     MemoryEstimateError
         What the lines through the middle of the box lead to expect does not fit; or it did not, and
@@ -235,8 +235,8 @@ def _corners(box: tuple[Any, Any]) -> tuple[Array, Array]:
     if low.size > LARGEST_DIMENSION:
         raise ValueError(
             f"the box has {low.size} dimensions, and regions can be enumerated in at most "
-            f"{LARGEST_DIMENSION}; look along lines (linear_pieces) or at planes "
-            "(slice_regions)"
+            f"{LARGEST_DIMENSION}; look along lines (linear_pieces), in planes (slice_regions) or "
+            "around data (local_complexity)"
         )
     infinite = np.isinf(low).all() and np.isinf(high).all()
     if not (low < high).all() or not (infinite or (np.isfinite(low) & np.isfinite(high)).all()):

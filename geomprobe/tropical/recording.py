@@ -109,6 +109,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._alive: list[Tensor] = []  # So that no id is used twice.
         self._calls: dict[str, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep PyTorch from importing its compiler, which takes seconds, to wrap this mode in."""
+        return False
+
     def follow(self, tensor: Tensor) -> int:
         """Give a data-dependent tensor a slot of its own."""
         self._alive.append(tensor)

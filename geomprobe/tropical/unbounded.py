@@ -13,8 +13,9 @@ from geomprobe.tropical.branches import Branches
 from geomprobe.tropical.charts import Chart
 from geomprobe.tropical.tape import Kink, Tape
 
-#: Heights and slopes below this share of the largest are rounding.
-_ZERO = 1e-12
+#: Heights below this share of the largest are rounding, and so are slopes: rays are differences of
+#: vertices, and less exact.
+_NO_HEIGHT, _NO_SLOPE = 1e-12, 1e-10
 
 
 def farthest_crossing(
@@ -110,8 +111,9 @@ class _Rays(Branches):
         for height in heights:
             base, moved = height.chunk(2)
             slope = moved - base
-            certain = [part.abs() > _ZERO * part.abs().max() for part in (base, slope)]
-            crossed = (base * slope < 0) & certain[0] & certain[1]
+            crossed = base * slope < 0
+            for part, zero in ((base, _NO_HEIGHT), (slope, _NO_SLOPE)):
+                crossed &= part.abs() > zero * part.abs().max()
             if bool(crossed.any()):
                 steps = (base[crossed] / slope[crossed]).abs().max()
                 self.farthest = max(self.farthest, float(steps))
