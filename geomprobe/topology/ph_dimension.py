@@ -103,7 +103,8 @@ def ph_dimension(
         The standard error of its estimate has two parts: of sampling, by delete-half jackknife; and
         of finite size, for which stands three times the change from the smaller to the larger
         sizes, or the effect of the faces of a uniform cube of that dimension, 0.4 d n^(-1/d),
-        whichever is larger. The estimate is NaN where the slope is 0.98 or more, or R^2 below 0.9.
+        whichever is larger. The estimate is NaN where the slope is 0.98 or more, R^2 below 0.9, or
+        where small subsets of points that coincide have no extent.
 
     Raises
     ------
@@ -145,14 +146,21 @@ def ph_dimension(
         for i, k in enumerate(sizes):
             subsets = [generator.choice(rows, k, replace=False) for _ in range(n_subsets)]
             sums[i] = sums_of_trees(distances, np.stack(subsets), alpha).mean()
-        return sizes, sums, np.polyfit(np.log(sizes), np.log(sums), 1)
+        line = np.full(2, np.nan)
+        if (sums > 0).all():
+            line = np.polyfit(np.log(sizes), np.log(sums), 1)
+        return sizes, sums, line
 
     sizes, sums, (slope, intercept) = fit(np.arange(n))
+    method = f"PH0 dimension, alpha={alpha:g}, {len(sizes)} sizes of {n_subsets} subsets"
+    if not (sums > 0).all():
+        reason = "so many points coincide that small subsets have no extent"
+        undefined = Estimate.undefined(reason, n=n, method=method)
+        return PHDimension(undefined, alpha, sizes, sums, np.nan, np.nan, np.nan)
     x, y = np.log(sizes), np.log(sums)
     residual = float(((y - slope * x - intercept) ** 2).sum())
     total = float((((y - x) - (y - x).mean()) ** 2).sum())
     r_squared = 1 - residual / total if total > 0 else 0.0
-    method = f"PH0 dimension, alpha={alpha:g}, {len(sizes)} sizes of {n_subsets} subsets"
     if slope >= _LARGEST_SLOPE or r_squared < _SMALLEST_FIT:
         reason = (
             f"slope {slope:.3f} is {_LARGEST_SLOPE} or more: the tree grows as if every point lay "

@@ -50,6 +50,7 @@ def options(x, y, folder):
         points=16,
         samples=6,
         trajectory=32,
+        trajectory_samples=8,
         n_train=1000,
         store=folder,
     )

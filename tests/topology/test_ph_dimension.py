@@ -84,6 +84,14 @@ def test_sums_that_follow_no_power_give_none():
     assert estimate.note
 
 
+def test_points_that_mostly_coincide_have_none():
+    points = np.zeros((200, 2))
+    points[0] = 1
+    estimate = ph_dimension(points, n_subsets=1).estimate
+    assert np.isnan(estimate.value)
+    assert "so many points coincide" in estimate.note
+
+
 def test_the_fit_can_be_seen():
     import matplotlib
 
