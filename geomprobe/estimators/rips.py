@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from geomprobe.clouds import PointCloud
 from geomprobe.estimators.tags import NoTableInput
-from geomprobe.exceptions import MemoryEstimateError
+from geomprobe.exceptions import Interrupted, MemoryEstimateError
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.rips import require_parameters, rips_persistence
 
@@ -37,8 +37,9 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
     :class:`~geomprobe.PointCloud`, or an array of shape (n_clouds, n, d); with
     ``metric="precomputed"``, of distance matrices, which may be sparse. The result is a list of
     :class:`~geomprobe.topology.Diagrams`. Nothing is learned in ``fit``. A progress bar appears
-    where it takes over two seconds. An error names the cloud, and ``KeyboardInterrupt`` says how
-    many were done.
+    where it takes over two seconds. An error names the cloud. After Ctrl-C the
+    :class:`~geomprobe.exceptions.Interrupted`, which is a ``KeyboardInterrupt``, has the diagrams
+    of the clouds that were done as ``done``.
 
     scikit-learn's ``check_estimator`` makes up tables, and so leaves out nearly all of its checks
     for this transformer and for those of diagrams.
@@ -101,7 +102,7 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
                 diagrams.append(one)
         except KeyboardInterrupt:
             message = f"{len(diagrams)} of {len(clouds)} clouds were done"
-            raise KeyboardInterrupt(message) from None
+            raise Interrupted(message, diagrams) from None
         return diagrams
 
     def set_output(self, *, transform: str | None = None) -> RipsPersistence:
