@@ -5,9 +5,6 @@ Every contender gets the same points, and takes its distances as its own documen
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,7 +96,7 @@ def clouds(quick: bool) -> dict[str, tuple[Array, int]]:
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     recorder = TrajectoryRecorder(model, dim=500, seed=0)
-    for step in range(1, 1001):
+    for step in range(1, 101 if quick else 1001):
         rows = torch.randint(len(x), (64,))
         loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
         optimizer.zero_grad()
@@ -149,23 +146,20 @@ def largest_difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import in_turns, show, table
+    from peers import arguments, beside, chosen, in_turns, show, table, write
     from surroundings import surroundings
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small clouds, two rounds: seconds")
-    parser.add_argument("--output", type=Path, help="where to write the figures")
-    arguments = parser.parse_args()
+    asked = arguments(__doc__)
     started = time.perf_counter()
-    result: dict[str, Any] = {"quick": arguments.quick, **surroundings(PACKAGES, THREADS)}
+    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
     result["cases"] = {}
-    for title, (points, max_dim) in clouds(arguments.quick).items():
+    for title, (points, max_dim) in chosen(clouds(asked.quick), asked).items():
         runs = in_turns(
             "homology",
-            CONTENDERS,
+            beside(CONTENDERS, asked),
             points,
             {"max_dim": max_dim},
-            rounds=2 if arguments.quick else 5,
+            rounds=asked.rounds,
             cap=30,
             threads=THREADS,
         )
@@ -173,13 +167,8 @@ def main() -> None:
         rows = table(runs, "geomprobe", lambda answer, ours=ours: largest_difference(ours, answer))
         result["cases"][title] = rows
         show(title, rows)
-    result["machine"]["load_at_end"] = os.getloadavg()[0]
     result["seconds"] = time.perf_counter() - started
-    output = arguments.output
-    if output is None and not arguments.quick:
-        output = HERE / "results" / "homology.json"
-    if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, asked, "homology.json")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,6 @@ single precision: a floor for many dimensions, but none for few, where trees rul
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -182,29 +179,22 @@ def to_floor(runs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import Runs, in_turns, show, table
+    from peers import Runs, arguments, beside, chosen, in_turns, show, table, write
     from surroundings import surroundings
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small clouds, two rounds: seconds")
-    parser.add_argument("--case", default="", help="only the cases with this in their names")
-    parser.add_argument("--rounds", type=int, help="5, or 2 if quick")
-    parser.add_argument("--output", type=Path, help="where to write the figures")
-    arguments = parser.parse_args()
+    asked = arguments(__doc__)
     started = time.perf_counter()
-    result: dict[str, Any] = {"quick": arguments.quick, **surroundings(PACKAGES, THREADS)}
+    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
     result["cases"] = {}
-    for title, points in clouds(arguments.quick).items():
-        if arguments.case not in title:
-            continue
-        fits = len(points) <= (_MOST_POINTS_QUICK if arguments.quick else _MOST_POINTS)
+    for title, points in chosen(clouds(asked.quick), asked).items():
+        fits = len(points) <= (_MOST_POINTS_QUICK if asked.quick else _MOST_POINTS)
         runs = in_turns(
             "mst",
-            (*FLOORS, *TREES, *(QUADRATIC if fits else ())),
+            (*FLOORS, *beside((*TREES, *(QUADRATIC if fits else ())), asked)),
             points,
             {},
-            rounds=arguments.rounds or (2 if arguments.quick else 5),
-            cap=10 if arguments.quick else 60,
+            rounds=asked.rounds,
+            cap=10 if asked.quick else 60,
             threads=THREADS,
         )
         if not fits:
@@ -222,15 +212,8 @@ def main() -> None:
             "  geomprobe to half a product: "
             f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
         )
-    result["machine"]["load_at_end"] = os.getloadavg()[0]
     result["seconds"] = time.perf_counter() - started
-    output = arguments.output
-    # Some of the cases are no result to keep.
-    if output is None and not arguments.quick and not arguments.case:
-        output = HERE / "results" / "mst.json"
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, asked, "mst.json")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ compile what it needs, and then timed. An attribute ``warm_up`` says how many po
 
 from __future__ import annotations
 
+import argparse
 import gc
 import importlib
 import json
@@ -98,6 +99,48 @@ def _run(runs: Runs, folder: str, task: list[str], cap: float, threads: int) -> 
         runs.answer = dict(answer)
     if told["seconds"] > cap:
         runs.failed = f"over {cap:g} s"
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Return what the command line of a benchmark asks for."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="small data, two rounds: seconds")
+    parser.add_argument(
+        "--cases", nargs="+", default=[""], help="only those with one of these in their names"
+    )
+    parser.add_argument("--peers", nargs="+", help="only these beside geomprobe and the floors")
+    parser.add_argument("--rounds", type=int, help="5, or 2 if quick")
+    parser.add_argument("--output", type=Path, help="where to write the figures")
+    asked = parser.parse_args()
+    asked.rounds = asked.rounds or (2 if asked.quick else 5)
+    return asked
+
+
+def beside(contenders: Sequence[str], asked: argparse.Namespace) -> tuple[str, ...]:
+    """Return geomprobe and the peers asked for, all by default."""
+    return tuple(
+        one for one in contenders if asked.peers is None or one in ("geomprobe", *asked.peers)
+    )
+
+
+def write(result: dict[str, Any], asked: argparse.Namespace, name: str) -> None:
+    """Write figures where asked to, and those of all cases and peers where they are committed."""
+    result["machine"]["load_at_end"] = os.getloadavg()[0]
+    output = asked.output
+    if output is None and not asked.quick and asked.cases == [""] and asked.peers is None:
+        output = HERE / "results" / name
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def chosen(cases: Mapping[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
+    """Return the cases asked for."""
+    found = {
+        title: case for title, case in cases.items() if any(part in title for part in asked.cases)
+    }
+    if not found:
+        raise SystemExit(f"no case has one of {asked.cases} in its name: {list(cases)}")
+    return found
 
 
 def table(

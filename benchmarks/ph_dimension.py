@@ -7,9 +7,6 @@ sizes.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -117,21 +114,19 @@ def differences(points: Array) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print a table, and write the figures as JSON."""
-    from peers import in_turns, show, table
+    from peers import arguments, beside, chosen, in_turns, show, table, write
     from surroundings import surroundings
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a short path, two rounds: seconds")
-    parser.add_argument("--output", type=Path, help="where to write the figures")
-    arguments = parser.parse_args()
+    asked = arguments(__doc__)
     started = time.perf_counter()
-    points = path(300 if arguments.quick else 1000)
+    steps = 300 if asked.quick else 1000
+    ((title, points),) = chosen({f"PH dimension of {steps} x 39414": path(steps)}, asked).items()
     runs = in_turns(
         "ph_dimension",
-        CONTENDERS,
+        beside(CONTENDERS, asked),
         points,
         {},
-        rounds=2 if arguments.quick else 5,
+        rounds=asked.rounds,
         cap=120,
         threads=THREADS,
     )
@@ -141,25 +136,21 @@ def main() -> None:
         return float(abs(answer["dimension"] - ours["dimension"]))
 
     rows = table(runs, "geomprobe", difference)
-    title = f"PH dimension of {points.shape[0]} x {points.shape[1]}"
     result: dict[str, Any] = {
-        "quick": arguments.quick,
+        "quick": asked.quick,
         **surroundings(PACKAGES, THREADS),
         "cases": {title: rows},
-        "dimension": {name: float(one.answer["dimension"]) for name, one in runs.items()},
+        "dimension": {
+            name: float(one.answer["dimension"]) for name, one in runs.items() if one.answer
+        },
         "stderr": float(ours["stderr"]),
         "total_persistence_differs_by": differences(points),
     }
     show(title, rows)
     print(f"  dimension {result['dimension']['geomprobe']:.4f} +- {result['stderr']:.4f}")
     print(f"  total persistence of all iterates: {result['total_persistence_differs_by']}")
-    result["machine"]["load_at_end"] = os.getloadavg()[0]
     result["seconds"] = time.perf_counter() - started
-    output = arguments.output
-    if output is None and not arguments.quick:
-        output = HERE / "results" / "ph_dimension.json"
-    if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, asked, "ph_dimension.json")
 
 
 if __name__ == "__main__":

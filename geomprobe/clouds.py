@@ -175,12 +175,18 @@ class Trajectory(ByValue):
         Loss reported at each point; NaN where none was.
     meta : mapping
         Projection, seed, true number of parameters, ...; JSON types only.
+    sample_losses : array of shape (T, n), optional
+        Loss of each of n fixed samples at each point.
+    sample_correct : bool array of shape (T, n), optional
+        Whether each of them was classified rightly.
     """
 
     points: Array
     steps: Array
     losses: Array
     meta: Mapping[str, Any] = field(default_factory=dict)
+    sample_losses: Array | None = None
+    sample_correct: Array | None = None
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points)
@@ -193,6 +199,20 @@ class Trajectory(ByValue):
         for name, dtype in (("steps", np.int64), ("losses", np.float64)):
             values = _rows(getattr(self, name), len(points), name).astype(dtype)
             object.__setattr__(self, name, values)
+        for name, kinds, what in (
+            ("sample_losses", "f", "floats"),
+            ("sample_correct", "b", "booleans"),
+        ):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            values = np.ascontiguousarray(values)
+            if values.ndim != 2 or len(values) != len(points) or values.dtype.kind not in kinds:
+                raise ValueError(
+                    f"{name} must be {what} of shape ({len(points)}, n), one row a point, got "
+                    f"shape {values.shape} and dtype {values.dtype}"
+                )
+            object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -200,6 +220,9 @@ class Trajectory(ByValue):
     def save(self, path: PathLike) -> None:
         """Write the trajectory as one safetensors file."""
         arrays = {"points": self.points, "steps": self.steps, "losses": self.losses}
+        for name in ("sample_losses", "sample_correct"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
         write_arrays(path, "Trajectory", arrays, dict(self.meta))
 
     @classmethod

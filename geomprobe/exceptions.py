@@ -1,5 +1,7 @@
 """Warnings and errors of geomprobe's own, so that a caller can filter or catch them."""
 
+from typing import Any
+
 
 class GeomprobeWarning(UserWarning):
     """Parent of every warning that geomprobe issues."""
@@ -27,3 +29,18 @@ class FileFormatError(ValueError):
 
 class MemoryEstimateError(MemoryError):
     """A computation was refused because it would not fit in memory."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a long run, with what was finished by then.
+
+    Parameters
+    ----------
+    message : str
+    done : list
+        The finished results, in order.
+    """
+
+    def __init__(self, message: str, done: list[Any]) -> None:
+        super().__init__(message)
+        self.done = done

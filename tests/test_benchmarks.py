@@ -45,6 +45,21 @@ def test_ranks_of_neurovarieties_are_taken_beside_other_ways(tmp_path):
     assert {"geomprobe", "whole", "plain"} <= set(case["seconds"])
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("script", "case", "peer"),
+    [("homology.py", "H1", "ripser"), ("mst.py", "500 x 64", "scipy_dense")],
+)
+def test_one_case_beside_one_peer_is_measured_and_the_answers_agree(tmp_path, script, case, peer):
+    result = tmp_path / "figures.json"
+    choice = ["--cases", case, "--peers", peer, "--rounds", "1", "--output", result]
+    command = [sys.executable, BENCHMARKS / script, "--quick", *choice]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (rows,) = json.loads(result.read_text())["cases"].values()
+    assert rows["geomprobe"]["seconds"]["median"] > 0
+    assert rows[peer]["difference"] < 1e-6
+
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

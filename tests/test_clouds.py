@@ -30,7 +30,9 @@ def trajectories(draw):
     dtype = draw(st.sampled_from(["<f2", "<f4", "<f8"]))
     points = draw(hnp.arrays(dtype, (length, dim)))
     steps = draw(hnp.arrays("<i8", length))
-    return Trajectory(points, steps, draw(hnp.arrays("<f8", length)), draw(META))
+    of_samples = (length, draw(st.integers(0, 3)))
+    told = [draw(st.none() | hnp.arrays(dtype, of_samples)) for dtype in ("<f8", "|b1")]
+    return Trajectory(points, steps, draw(hnp.arrays("<f8", length)), draw(META), *told)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,19 @@ def test_labels_that_no_file_could_hold_are_refused():
 def test_a_trajectory_of_something_else_is_refused(points, steps, losses, message):
     with pytest.raises(ValueError, match=message):
         Trajectory(points, steps, losses)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"sample_losses": np.zeros((3, 4))}, r"floats of shape \(2, n\).*\(3, 4\)"),
+        ({"sample_losses": np.zeros((2, 4), int)}, "floats of shape"),
+        ({"sample_correct": np.zeros((2, 4))}, "booleans of shape"),
+    ],
+)
+def test_answers_to_samples_of_another_kind_are_refused(told, message):
+    with pytest.raises(ValueError, match=message):
+        Trajectory(np.zeros((2, 1)), [0, 1], [0, 1], **told)
 
 
 def test_points_become_contiguous_float32_and_trajectories_keep_their_precision():

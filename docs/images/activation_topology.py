@@ -57,7 +57,9 @@ with torch.no_grad():
 analyzer = LayerTopology(max_points=1200, replicates=2)
 findings = list(gp.analyze(gp.Evidence(gp.CloudSet(clouds)), analyzer))[:-1]
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), width_ratios=(1, 1.6))
+figure, (left, right) = plt.subplots(
+    1, 2, figsize=(8, 3.4), width_ratios=(1, 1.6), layout="constrained"
+)
 left.scatter(*points[::3].T, c=np.where(labels[::3], "tab:red", "tab:blue"), s=1)
 left.set(title="two classes", aspect="equal", xticks=[], yticks=[])
 for dim, style in enumerate(("-", "--")):
@@ -67,5 +69,4 @@ for dim, style in enumerate(("-", "--")):
 right.set(xlabel="layer", xticks=range(len(findings)), ylabel="Betti number")
 right.set_xticklabels([finding.subject for finding in findings])
 right.legend(fontsize=8)
-figure.tight_layout()
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=90)

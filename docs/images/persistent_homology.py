@@ -17,7 +17,9 @@ points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(0.85, 
 points = np.concatenate([points, [[2.2, 0.2], [2.5, -0.1], [2.4, 0.5]]])
 distances = euclidean_distances(points)
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 3), width_ratios=(1.3, 1.3, 1))
+figure, axes = plt.subplots(
+    1, 3, figsize=(9, 2.7), width_ratios=(1.6, 1.6, 1.1), layout="constrained"
+)
 for ax, scale in zip(axes, (0.5, 1.2), strict=False):
     near = distances <= scale
     edges = np.argwhere(np.triu(near, 1))
@@ -28,6 +30,5 @@ for ax, scale in zip(axes, (0.5, 1.2), strict=False):
     ax.add_collection(LineCollection(points[edges], color="C0", lw=0.6))
     ax.scatter(*points.T, s=8, color="k", zorder=3)
     ax.set(title=f"scale {scale}", aspect="equal", xticks=[], yticks=[])
-rips_persistence(points).plot(axes[2])
-figure.tight_layout()
+rips_persistence(points).plot(axes[2]).set_title("diagram")
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=100)

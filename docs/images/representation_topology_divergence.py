@@ -20,7 +20,9 @@ def split(k: int) -> np.ndarray:
     return base + (k > 1) * 10 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-figure, axes = plt.subplots(1, 4, figsize=(9, 2.5), width_ratios=(1, 1, 1.4, 1.4))
+figure, axes = plt.subplots(
+    1, 4, figsize=(9, 2.6), width_ratios=(1, 1, 1.4, 1.4), layout="constrained"
+)
 for ax, k in zip(axes, (1, 6), strict=False):
     ax.scatter(*split(k).T, s=2)
     ax.set(title=f"{k} cluster{'s' * (k > 1)}", aspect="equal", xticks=[], yticks=[])
@@ -32,6 +34,5 @@ axes[2].set(title="H1 of the cross-barcode", xlabel="scale", yticks=[])
 
 counts = (1, 2, 3, 4, 6, 9, 12)
 axes[3].plot(counts, [rtd(base, split(k)).value for k in counts], marker="o", ms=3)
-axes[3].set(title="divergence from one cluster", xlabel="clusters", xticks=counts)
-figure.tight_layout()
+axes[3].set(title="divergence", xlabel="clusters", ylabel="RTD to one cluster", xticks=counts)
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=100)

@@ -26,6 +26,7 @@ from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers, unwrap
 from geomprobe.processes import from_first, place
+from geomprobe.sampling.collect import sample_of
 from geomprobe.sampling.store import CloudStore
 from geomprobe.sampling.trajectory import TrajectoryRecorder
 from geomprobe.storage import Array, PathLike
@@ -84,6 +85,10 @@ class Monitor:
     trajectory : int or None
         Record the parameters at every step, projected to this many dimensions, as
         ``monitor.trajectory``.
+    trajectory_samples : int
+        At each point of the trajectory, also record the losses of so many of the probe samples, and
+        which are classified rightly, for distances between iterates by what they do. That takes
+        ``probe_data`` with targets, ``loss``, and a pass of these samples a point.
     optimizer : torch.optim.Optimizer, optional
         Records its learning rates beside the trajectory.
     store : CloudStore or path, optional
@@ -123,6 +128,7 @@ class Monitor:
         loss: Loss | None = None,
         n_train: int | None = None,
         trajectory: int | None = None,
+        trajectory_samples: int = 0,
         optimizer: torch.optim.Optimizer | None = None,
         store: CloudStore | PathLike | None = None,
         seed: int = 0,
@@ -152,10 +158,21 @@ class Monitor:
         )
         self._source_seconds = 0.0
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train)
+        watched = None
+        if trajectory_samples:
+            if trajectory is None or probe_data is None or loss is None or trajectory_samples < 1:
+                raise ValueError(
+                    f"trajectory_samples={trajectory_samples} takes a positive number, a "
+                    "trajectory, probe_data with targets, and a loss"
+                )
+            with streams_kept(seed):
+                watched = sample_of(probe_data, self._model, trajectory_samples, seed=seed)
         self._recorder = (
             None
             if trajectory is None
-            else TrajectoryRecorder(model, dim=trajectory, optimizer=optimizer, seed=seed)
+            else TrajectoryRecorder(
+                model, dim=trajectory, optimizer=optimizer, seed=seed, samples=watched, loss=loss
+            )
         )
         self._recording = True
         self._store = store if store is None or isinstance(store, CloudStore) else CloudStore(store)

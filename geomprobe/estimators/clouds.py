@@ -11,7 +11,7 @@ from joblib.parallel import get_active_backend
 from scipy.sparse import issparse
 
 from geomprobe.clouds import PointCloud
-from geomprobe.exceptions import MemoryEstimateError
+from geomprobe.exceptions import Interrupted, MemoryEstimateError
 
 Result = TypeVar("Result")
 
@@ -47,7 +47,8 @@ def for_each_cloud(
 ) -> list[Result]:
     """Return what a function makes of each cloud, with a progress bar of that name.
 
-    An error names the cloud, and ``KeyboardInterrupt`` says how many were done.
+    An error names the cloud; after Ctrl-C :class:`~geomprobe.exceptions.Interrupted` has the
+    results of the clouds that were done.
     """
     from tqdm.auto import tqdm
 
@@ -62,7 +63,8 @@ def for_each_cloud(
         for one in tqdm(found, name, len(clouds), unit="cloud", delay=2, leave=False):
             results.append(one)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{len(results)} of {len(clouds)} clouds were done") from None
+        message = f"{len(results)} of {len(clouds)} clouds were done"
+        raise Interrupted(message, results) from None
     return results
 
 

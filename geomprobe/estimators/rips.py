@@ -34,8 +34,9 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
     :class:`~geomprobe.PointCloud`, or an array of shape (n_clouds, n, d); with
     ``metric="precomputed"``, of distance matrices, which may be sparse. The result is a list of
     :class:`~geomprobe.topology.Diagrams`. Nothing is learned in ``fit``. A progress bar appears
-    where it takes over two seconds. An error names the cloud, and ``KeyboardInterrupt`` says how
-    many were done.
+    where it takes over two seconds. An error names the cloud. After Ctrl-C the
+    :class:`~geomprobe.exceptions.Interrupted`, which is a ``KeyboardInterrupt``, has the diagrams
+    of the clouds that were done as ``done``.
 
     scikit-learn's ``check_estimator`` makes up tables, and so leaves out nearly all of its checks
     for this transformer and for those of diagrams.

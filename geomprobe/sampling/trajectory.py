@@ -13,14 +13,17 @@ import torch
 from torch import nn
 
 from geomprobe.clouds import Trajectory
+from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks.names import names_in
 from geomprobe.hooks.selection import unwrap
 from geomprobe.memory import require_memory
 from geomprobe.sampling.parameters import Parameters, select_parameters
 from geomprobe.sampling.projection import SparseProjection
+from geomprobe.sampling.responses import Responses, responses
 
 #: Coordinates that are compared at a time, or up to twice as many.
 _SLICE = 1 << 18
+_BYTES_A_RESPONSE = 9
 
 
 class TrajectoryRecorder:
@@ -59,6 +62,12 @@ class TrajectoryRecorder:
         By default all that require gradients at construction.
     buffers : bool
         Floating-point buffers, such as the running statistics of batch norm, count as parameters.
+    samples : Samples, optional
+        Also record the loss of each of these at each point, and whether it is classified rightly:
+        what distances between iterates by their losses and errors are taken from. That costs a pass
+        of them a point, in evaluation mode, and one at construction.
+    loss : callable, optional
+        ``loss(outputs, targets)``; needed with ``samples``, and called with one of them at a time.
 
     Raises
     ------
@@ -67,7 +76,7 @@ class TrajectoryRecorder:
     ValueError
         Nothing is left to record, or a parameter cannot be read: one
         that is not initialised yet, sharded over processes (FSDP, DTensor), without values (meta
-        device), or not of a dense floating-point type.
+        device), or not of a dense floating-point type. Samples without targets or loss.
     TypeError
         The model or a pattern is of a kind that cannot be used.
 
@@ -105,6 +114,8 @@ class TrajectoryRecorder:
         optimizer: torch.optim.Optimizer | None = None,
         parameters: Parameters | None = None,
         buffers: bool = False,
+        samples: Samples | None = None,
+        loss: Loss | None = None,
     ) -> None:
         if every < 1 or points < 2:
             raise ValueError(f"every must be >= 1 and points >= 2, got {every} and {points}")
@@ -131,11 +142,17 @@ class TrajectoryRecorder:
             )
         kept = points if window is None else window
         width = self._size if self._projection is None else self._projection.k
+        if samples is not None and loss is None:
+            raise ValueError("samples need a loss: give loss(outputs, targets), as in training")
+        self._samples, self._sample_loss = samples, loss
+        self._watched = None if samples is None else len(samples)
         require_memory(
-            self._dtype.itemsize * (2 * kept * width + self._size),
+            self._dtype.itemsize * (2 * kept * width + self._size)
+            + 2 * kept * _BYTES_A_RESPONSE * (self._watched or 0),
             f"a trajectory of {kept} points in {width} dimensions",
-            "Give a smaller dim (projection), fewer points or a smaller window.",
+            "Give a smaller dim (projection), fewer points or samples, or a smaller window.",
         )
+        self._respond()
         self._every, self._points, self._window, self._seed = every, points, window, seed
         self._path = _Path()
         self._kept: list[_Point] = []
@@ -196,6 +213,7 @@ class TrajectoryRecorder:
             np.array([path.step for path in paths]),
             np.array([point.loss for point in self._kept]),
             meta,
+            *(None if each is None else each.numpy() for each in self._responses()),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -212,6 +230,7 @@ class TrajectoryRecorder:
                 [asdict(point.path), point.loss, point.learning_rates] for point in self._kept
             ],
             "values": torch.stack([point.values for point in self._kept]) if self._kept else None,
+            "responses": self._responses(),
             "thinning": self._thinning,
             "groups": self._groups,
             "flat": None if flat is None else flat.to("cpu", copy=True),
@@ -235,11 +254,18 @@ class TrajectoryRecorder:
         if different:
             raise ValueError(f"this is the state of another recorder: {'; '.join(different)}")
         self._path = _Path(**state["path"])
+        values, (losses, correct) = state["values"], state["responses"]
         self._kept = [
-            _Point(_Path(**path), loss, rates, values.clone())
-            for (path, loss, rates), values in zip(
-                state["kept"], () if state["values"] is None else state["values"], strict=True
+            _Point(
+                _Path(**path),
+                loss,
+                rates,
+                values[i].clone(),
+                None
+                if losses is None
+                else Responses(losses[i].clone(), None if correct is None else correct[i].clone()),
             )
+            for i, (path, loss, rates) in enumerate(state["kept"])
         ]
         self._thinning, self._groups = state["thinning"], state["groups"]
         self._flat = None if state["flat"] is None else state["flat"].clone()
@@ -254,7 +280,21 @@ class TrajectoryRecorder:
             "every": self._every,
             "points": self._points,
             "window": self._window,
+            "samples": self._watched,
         }
+
+    def _respond(self) -> Responses | None:
+        """Return what the model makes of the samples now."""
+        if self._samples is None or self._sample_loss is None:
+            return None
+        return responses(self._model, self._samples, self._sample_loss)
+
+    def _responses(self) -> list[torch.Tensor | None]:
+        """Return losses of the samples and which were right, a row a point; None if not told."""
+        told = [point.responses for point in self._kept if point.responses is not None]
+        losses = torch.stack([one.losses for one in told]) if told else None
+        correct = [one.correct for one in told if one.correct is not None]
+        return [losses, torch.stack(correct) if correct else None]
 
     def _tensor(self, name: str) -> torch.Tensor:
         """Return a parameter by the name it has in the model now."""
@@ -298,7 +338,8 @@ class TrajectoryRecorder:
             self._groups = [group.get("name", i) for i, group in enumerate(groups)]
             rates = [_finite(group.get("lr")) for group in groups]
         image = self._flat if self._projection is None else self._projection(self._flat[None])[0]
-        self._kept.append(_Point(self._path, loss, rates, image.to("cpu", copy=True)))
+        values = image.to("cpu", copy=True)
+        self._kept.append(_Point(self._path, loss, rates, values, self._respond()))
         if self._window is not None:
             self._kept = self._kept[-self._window :]
         elif len(self._kept) > self._points:
@@ -334,6 +375,7 @@ class _Point:
     loss: float
     learning_rates: list[float | None] | None
     values: torch.Tensor
+    responses: Responses | None = None
 
 
 def _finite(number: Any) -> float | None:

@@ -131,7 +131,7 @@ def to_giotto(diagrams: Sequence[Diagrams], *, infinity_value: float | None = No
     diagrams : sequence of Diagrams
         All with the same number of homology dimensions.
     infinity_value : float, optional
-        Death of the bars that never die. ``None`` leaves those bars out.
+        Death of the bars that never die, which may be infinity. ``None`` leaves those bars out.
 
     Returns
     -------
@@ -164,10 +164,17 @@ def to_giotto(diagrams: Sequence[Diagrams], *, infinity_value: float | None = No
     return np.concatenate(blocks, axis=1)
 
 
-def from_giotto(array: Any) -> list[Diagrams]:
+def from_giotto(array: Any, *, infinity_value: float | None = None) -> list[Diagrams]:
     """Return giotto-tda's array of shape (n_diagrams, n_points, 3) as diagrams.
 
     Bars of length zero are taken for padding and left out.
+
+    Parameters
+    ----------
+    array : array of shape (n_diagrams, n_points, 3)
+    infinity_value : float, optional
+        Bars that die there or later never die: what ``infinity_values`` of giotto-tda's
+        transformers is, or was given to :func:`to_giotto`.
 
     Raises
     ------
@@ -190,6 +197,8 @@ def from_giotto(array: Any) -> list[Diagrams]:
     diagrams = []
     for rows in array:
         bars = rows[rows[:, 1] > rows[:, 0]]
+        if infinity_value is not None:
+            bars[bars[:, 1] >= infinity_value, 1] = np.inf
         dgms = tuple(bars[bars[:, 2] == dim, :2] for dim in dims)
         diagrams.append(Diagrams(dgms, engine="giotto-tda"))
     return diagrams

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from geomprobe.points import as_points
 from geomprobe.storage import Array
 from geomprobe.topology.graphs import as_graph, distance_matrix
 
-# Relative to the trace of the similarity matrix, what is added where it has no inverse.
+# What is added to the diagonal of the similarity matrix, which is 1, where it has no inverse.
 _JITTERS = (1e-12, 1e-10, 1e-8, 1e-6)
+# Where the inverse of the condition number is less, weights have lost their digits.
+_SINGULAR = 1e-13
 
 
 def magnitude(
@@ -40,7 +43,8 @@ def magnitude(
     -------
     Estimate
         Exact, unless Z had to be given jitter to have an inverse; the note says how much then, and
-        the standard error is the change that ten times less or more of it makes.
+        the standard error is the change that ten times less or more of it makes. NaN with the
+        reason where jitter does not help.
 
     Raises
     ------
@@ -81,9 +85,12 @@ def magnitude(
     def total(weights: Array) -> float:
         return float((np.maximum(weights, 0) if positive else weights).sum())
 
-    if jitter == 0:
-        return Estimate(total(weights), exact=True, n=n, method=method)
     value = total(weights)
+    if np.isnan(value):
+        reason = "the points lie too close for this scale, and the weighting cannot be computed"
+        return Estimate.undefined(reason, n=n, method=method)
+    if jitter == 0:
+        return Estimate(value, exact=True, n=n, method=method)
     others = [total(_solved(similarities, factor * jitter)) for factor in (0.1, 10.0)]
     note = f"jitter of {jitter:.0e} added to the diagonal: the points lie too close for this scale"
     changes = [abs(other - value) for other in others if np.isfinite(other)]
@@ -97,28 +104,31 @@ def _distinct(distances: Array) -> Array:
 
 
 def _weighting(similarities: Array) -> tuple[Array, float]:
-    """Return the weights, and what had to be added to the diagonal."""
+    """Return the weights, and what had to be added to the diagonal; NaN where nothing helps."""
     for jitter in (0.0, *_JITTERS):
         weights = _solved(similarities, jitter)
         residual = np.abs(similarities @ weights + jitter * weights - 1).max()
-        if np.isfinite(residual) and residual < 1e-6:
-            return weights, jitter
-    raise ValueError(
-        "the weighting cannot be computed: the points lie too close for this scale; take a larger "
-        "scale or fewer points"
-    )
+        if residual < 1e-6:
+            break
+    return weights, jitter
 
 
 def _solved(similarities: Array, jitter: float) -> Array:
+    """Solve for the weights; NaN where the matrix is singular in double precision."""
     from scipy import linalg
 
     matrix = similarities + jitter * np.eye(len(similarities))
     ones = np.ones(len(matrix))
+    nothing = np.full(len(matrix), np.nan)
     try:
-        weights: Array = linalg.cho_solve(linalg.cho_factor(matrix), ones)
-    except linalg.LinAlgError:
-        try:
-            weights = linalg.solve(matrix, ones, assume_a="sym")
-        except (linalg.LinAlgError, linalg.LinAlgWarning):
-            weights = np.full(len(matrix), np.nan)
-    return weights
+        factor = linalg.cho_factor(matrix)
+    except linalg.LinAlgError:  # Indefinite.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", linalg.LinAlgWarning)
+            try:
+                weights: Array = linalg.solve(matrix, ones, assume_a="sym")
+            except (linalg.LinAlgError, linalg.LinAlgWarning):
+                return nothing
+            return weights
+    condition, _ = linalg.lapack.dpocon(factor[0], np.abs(matrix).sum(axis=0).max())
+    return linalg.cho_solve(factor, ones) if condition > _SINGULAR else nothing

@@ -103,7 +103,8 @@ def ph_dimension(
         The standard error of its estimate has two parts: of sampling, by delete-half jackknife; and
         of finite size, for which stands three times the change from the smaller to the larger
         sizes, or the effect of the faces of a uniform cube of that dimension, 0.4 d n^(-1/d),
-        whichever is larger. The estimate is NaN where the slope is 0.98 or more, or R^2 below 0.9.
+        whichever is larger. The estimate is NaN where the slope is 0.98 or more, R^2 below 0.9, or
+        where small subsets of points that coincide have no extent.
 
     Raises
     ------
@@ -116,7 +117,8 @@ def ph_dimension(
     -----
     O(n^2 d) time for the distances, once, and O(n^2) for each subset; 8 n^2 bytes. Distances are
     float64 of centred points: from products of float32 that are not centred, the dimension of a
-    late trajectory comes out too small.
+    late trajectory comes out too small. A progress bar appears where it takes over two seconds;
+    after Ctrl-C the sampling error rests on the halves that were done, and is NaN below two.
 
     References
     ----------
@@ -133,11 +135,16 @@ def ph_dimension(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    from tqdm.auto import tqdm
+
     from geomprobe.topology.prim import sums_of_trees
 
     distances = _distances(X, metric)
     n = len(distances)
     generator = np.random.default_rng(random_state)
+    bar = tqdm(
+        total=(1 + replicates) * n_sizes, desc="PH dimension", unit="size", delay=2, leave=False
+    )
 
     def fit(rows: Array) -> tuple[Array, Array, Array]:
         sizes = np.unique(np.geomspace(len(rows) / 10, 0.9 * len(rows), n_sizes).astype(int))
@@ -145,14 +152,23 @@ def ph_dimension(
         for i, k in enumerate(sizes):
             subsets = [generator.choice(rows, k, replace=False) for _ in range(n_subsets)]
             sums[i] = sums_of_trees(distances, np.stack(subsets), alpha).mean()
-        return sizes, sums, np.polyfit(np.log(sizes), np.log(sums), 1)
+            bar.update()
+        line = np.full(2, np.nan)
+        if (sums > 0).all():
+            line = np.polyfit(np.log(sizes), np.log(sums), 1)
+        return sizes, sums, line
 
     sizes, sums, (slope, intercept) = fit(np.arange(n))
+    method = f"PH0 dimension, alpha={alpha:g}, {len(sizes)} sizes of {n_subsets} subsets"
+    if not (sums > 0).all():
+        reason = "so many points coincide that small subsets have no extent"
+        undefined = Estimate.undefined(reason, n=n, method=method)
+        bar.close()
+        return PHDimension(undefined, alpha, sizes, sums, np.nan, np.nan, np.nan)
     x, y = np.log(sizes), np.log(sums)
     residual = float(((y - slope * x - intercept) ** 2).sum())
     total = float((((y - x) - (y - x).mean()) ** 2).sum())
     r_squared = 1 - residual / total if total > 0 else 0.0
-    method = f"PH0 dimension, alpha={alpha:g}, {len(sizes)} sizes of {n_subsets} subsets"
     if slope >= _LARGEST_SLOPE or r_squared < _SMALLEST_FIT:
         reason = (
             f"slope {slope:.3f} is {_LARGEST_SLOPE} or more: the tree grows as if every point lay "
@@ -162,13 +178,22 @@ def ph_dimension(
         )
         estimate = Estimate.undefined(reason, n=n, method=method)
     else:
-        value = alpha / (1 - slope)
-        sampling = delete_half_stderr(
-            lambda rows: alpha / (1 - fit(rows)[2][0]) if len(rows) < n else value,
-            n,
-            replicates=replicates,
-            seed=random_state,
-        )
+        value, halves, stopped = alpha / (1 - slope), 0, False
+
+        def of_half(rows: Array) -> float:
+            nonlocal halves, stopped
+            if stopped:
+                return np.nan
+            try:
+                found = alpha / (1 - fit(rows)[2][0])
+            except KeyboardInterrupt:
+                stopped = True
+                return np.nan
+            halves += 1
+            return float(found)
+
+        sampling = delete_half_stderr(of_half, n, replicates=replicates, seed=random_state)
+        note = f"interrupted after {halves} of {replicates} halves" if stopped else ""
         half = len(x) // 2
         low, high = (
             np.polyfit(x[part], y[part], 1)[0] for part in (slice(half), slice(half, None))
@@ -176,7 +201,8 @@ def ph_dimension(
         drift = 3 * abs(alpha / (1 - high) - alpha / (1 - low))
         faces = _BOUNDARY * value * float(np.exp(x.mean())) ** (-1 / value)
         stderr = float(np.hypot(sampling, max(drift, faces)))
-        estimate = Estimate(value, stderr, n=n, method=method)
+        estimate = Estimate(value, stderr, n=n, method=method, note=note)
+    bar.close()
     return PHDimension(estimate, alpha, sizes, sums, float(slope), float(intercept), r_squared)
 
 

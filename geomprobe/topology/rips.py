@@ -33,7 +33,7 @@ from geomprobe.topology.mst import SpanningTree, euclidean_mst, minimum_spanning
 _LARGEST_DIM = 28
 
 # Runs that may take longer go to a process of their own, which takes a quarter of a second.
-_PATIENCE = 6.0
+_PATIENCE = 10.0
 
 _NO_COCYCLE = np.empty((0, 0), np.int64)
 
@@ -108,7 +108,7 @@ def rips_persistence(
     or ``return_cocycles`` births and deaths are exact: the engine is shown the order of the edges
     in place of their lengths, of which homology depends on nothing else.
 
-    A run that may take over six seconds, or that has a limit, goes to a process of its
+    A run that may take over ten seconds, or that has a limit, goes to a process of its
     own, so that Ctrl-C and the limits stop it at once; no engine stops by itself. Time and memory
     are expected from the number of points, edges and triangles within the enclosing radius, as
     measured on circles, tori, spheres, clusters, walks and activations. These are upper estimates,

@@ -167,6 +167,21 @@ def test_the_trajectory_is_recorded_and_reaches_the_analyzers():
     assert monitor.trajectory.points.shape == (4, 8)
 
 
+def test_losses_of_probe_samples_are_recorded_beside_the_trajectory():
+    cross_entropy = nn.functional.cross_entropy
+    options = dict(every="9 steps", trajectory=8, loss=cross_entropy)
+    model = network()
+    recorded = monitored(3, model, trajectory_samples=40, **options).trajectory
+    losses = cross_entropy(model(X), Y, reduction="none").detach()
+    assert recorded.sample_losses.shape == recorded.sample_correct.shape == (3, 40)
+    # All samples of the probe data, in whatever order.
+    assert np.allclose(np.sort(recorded.sample_losses), np.sort(losses), atol=1e-6)
+    with pytest.raises(ValueError, match="takes a positive number, a trajectory, probe_data"):
+        monitored(0, trajectory_samples=4)
+    with pytest.raises(ValueError, match="and their targets"):
+        monitored(0, probe_data=X, trajectory_samples=4, **options)
+
+
 def test_a_trajectory_that_cannot_be_recorded_ends_and_keeps_what_it_has():
     monitor = monitored(1, every="5 steps", trajectory=8)
     with torch.no_grad():
@@ -358,6 +373,7 @@ def run(steps, path=None, start=0, state=None, tap=False):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     options = dict(every="4 steps", trajectory=8, seed=3, points=12, tap=tap)
+    options |= dict(trajectory_samples=5, loss=nn.functional.cross_entropy)
     monitor = monitored(0, model, **options)
     if state is not None:
         state = torch.load(state, weights_only=True)

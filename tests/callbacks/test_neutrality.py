@@ -51,6 +51,7 @@ def options(x, y, folder):
         points=64,
         samples=6,
         trajectory=STEPS,
+        trajectory_samples=8,
         n_train=1000,
         store=folder,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.utils import parametrizations
 
+from geomprobe import Samples
 from geomprobe.sampling import SparseProjection, TrajectoryRecorder
 
 
@@ -282,6 +283,65 @@ def test_without_an_optimizer_there_are_no_learning_rates():
         TrajectoryRecorder(nn.Linear(1, 1), optimizer=0.1)
 
 
+# --- Answers to samples -------------------------------------------------------------------------
+
+
+def some(n):
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(0))
+    return dict(samples=Samples(x, torch.arange(n) % 2), loss=nn.functional.cross_entropy)
+
+
+def test_the_loss_of_each_sample_and_whether_it_is_right():
+    model = network()  # Batch norm and train mode: the passes are in evaluation mode.
+    told = some(300)
+    (x, y, _), recorder = told["samples"].parts, TrajectoryRecorder(model, every=2, **told)
+    expected = []
+    for step in range(6):
+        recorder.record(step)
+        if step % 2 == 0:
+            outputs = model.eval()(x).detach()
+            model.train()
+            losses = nn.functional.cross_entropy(outputs, y, reduction="none")
+            expected.append((losses.numpy(), (outputs.argmax(dim=1) == y).numpy()))
+        with torch.no_grad():
+            model[3].weight += 0.1
+    trajectory = recorder.trajectory
+    assert trajectory.sample_losses.shape == (3, 300)
+    for (losses, correct), row, right in zip(
+        expected, trajectory.sample_losses, trajectory.sample_correct, strict=True
+    ):
+        assert np.allclose(row, losses, atol=1e-5)
+        assert np.array_equal(right, correct)
+
+
+def test_targets_that_are_no_classes_have_losses_alone():
+    x = torch.randn(5, 4)
+    samples = Samples(x, x[:, :2])
+    recorder = TrajectoryRecorder(network(), samples=samples, loss=nn.functional.mse_loss)
+    recorder.record(0)
+    assert recorder.trajectory.sample_losses.shape == (1, 5)
+    assert recorder.trajectory.sample_correct is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "samples need a loss"),
+        ({"samples": Samples(torch.zeros(3, 4)), "loss": max}, "and their targets"),
+        (
+            {"loss": lambda outputs, targets: outputs},
+            r"loss of a sample must be a tensor of one number, got \(1, 2\)",
+        ),
+        ({"loss": lambda outputs, targets: 1.0}, "tensor of one number, got float"),
+    ],
+    ids=["no loss", "no targets", "many numbers", "no tensor"],
+)
+def test_samples_without_targets_or_losses_are_refused_at_once(options, message):
+    samples = Samples(torch.zeros(3, 4), torch.zeros(3, dtype=torch.long))
+    with pytest.raises(ValueError, match=message):
+        TrajectoryRecorder(network(), **{"samples": samples, **options})
+
+
 # --- Which parameters ---------------------------------------------------------------------------
 
 
@@ -473,7 +533,7 @@ def test_training_is_the_same_with_a_recorder(dim):
     for records in (False, True):
         torch.manual_seed(0)
         model = network()
-        recorder = TrajectoryRecorder(model, dim=dim, buffers=True) if records else None
+        recorder = TrajectoryRecorder(model, dim=dim, buffers=True, **some(20)) if records else None
         train(model, recorder)
         outcomes.append((model, torch.random.get_rng_state()))
     (plain, stream), (watched, stream_watched) = outcomes
@@ -519,7 +579,16 @@ def test_an_interrupted_run_has_the_record_of_an_uninterrupted_one(cut, dim, opt
     def begin():
         model = nn.Linear(6, 4, bias=False)
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        recorder = TrajectoryRecorder(model, dim=dim, every=3, optimizer=optimizer, **options)
+        samples = Samples(torch.eye(6), torch.arange(6) % 4)
+        recorder = TrajectoryRecorder(
+            model,
+            dim=dim,
+            every=3,
+            optimizer=optimizer,
+            samples=samples,
+            loss=nn.functional.cross_entropy,
+            **options,
+        )
         return recorder, model, optimizer
 
     whole = begin()

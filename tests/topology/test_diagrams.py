@@ -17,22 +17,26 @@ def diagrams(draw):
         n = draw(st.integers(0, 5))
         births = draw(st.lists(st.floats(0, 10), min_size=n, max_size=n))
         spans = draw(st.lists(st.floats(0.01, 10), min_size=n, max_size=n))
+        spans = [draw(st.sampled_from([span, INF])) for span in spans]
         return np.array([[b, b + s] for b, s in zip(births, spans, strict=True)]).reshape(-1, 2)
 
     return Diagrams((dgm(), dgm()))
 
 
-@given(st.lists(diagrams(), min_size=1, max_size=4))
+@given(st.lists(diagrams(), min_size=1, max_size=4), st.sampled_from([99.0, INF]))
 @settings(deadline=None)
-def test_the_round_trip_through_giottos_array(collection):
-    array = to_giotto(collection)
+def test_the_round_trip_through_giottos_array(collection, infinity_value):
+    array = to_giotto(collection, infinity_value=infinity_value)
     assert array.shape[::2] == (len(collection), 3)
     for dim in (0, 1):
         largest = max(1, *(len(one[dim]) for one in collection), 0)
         assert (array[0, :, 2] == dim).sum() == largest
-    back = from_giotto(array)
+    back = from_giotto(array, infinity_value=infinity_value)
     for before, after in zip(collection, back, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    without = from_giotto(to_giotto(collection))
+    for before, after in zip(collection, without, strict=True):
+        assert all(np.array_equal(before.finite(dim), after[dim]) for dim in (0, 1))
 
 
 def test_infinite_bars_are_left_out_or_given_a_death():
@@ -41,13 +45,14 @@ def test_infinite_bars_are_left_out_or_given_a_death():
     assert to_giotto([one], infinity_value=9)[0].tolist() == [[0, 1, 0], [0, 9, 0], [0, 0, 1]]
 
 
+CLOUDS = [np.random.default_rng(i).normal(size=(20, 2)) for i in range(3)]
+
+
 def test_giotto_tda_accepts_ours_and_we_accept_theirs():
     homology = pytest.importorskip("gtda.homology")
     gtda_diagrams = pytest.importorskip("gtda.diagrams")
-    rng = np.random.default_rng(0)
-    clouds = [rng.normal(size=(20, 2)) for _ in range(3)]
-    theirs = homology.VietorisRipsPersistence().fit_transform(clouds)
-    ours = [rips_persistence(cloud) for cloud in clouds]
+    theirs = homology.VietorisRipsPersistence().fit_transform(CLOUDS)
+    ours = [rips_persistence(cloud) for cloud in CLOUDS]
     distance = gtda_diagrams.PairwiseDistance("bottleneck", order=None)
     both = np.concatenate([_padded(theirs, 60), _padded(to_giotto(ours), 60)])
     assert np.abs(distance.fit_transform(both)[:3, 3:].diagonal()).max() < 1e-6
@@ -55,6 +60,65 @@ def test_giotto_tda_accepts_ours_and_we_accept_theirs():
         for dim in (0, 1):
             mine, other = a.finite(dim), b[dim]
             assert np.allclose(mine[np.lexsort(mine.T)], other[np.lexsort(other.T)], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("Amplitude", {"metric": "persistence_image", "order": None}),
+        ("BettiCurve", {}),
+        ("ComplexPolynomial", {}),
+        ("Filtering", {"epsilon": 0.1}),
+        ("HeatKernel", {"n_bins": 9}),
+        ("NumberOfPoints", {}),
+        ("PairwiseDistance", {"metric": "wasserstein"}),
+        ("PersistenceEntropy", {}),
+        ("PersistenceImage", {"n_bins": 9}),
+        ("PersistenceLandscape", {}),
+        ("Scaler", {}),
+        ("Silhouette", {}),
+    ],
+)
+def test_giottos_transformers_give_the_same_for_ours_as_for_theirs(name, options):
+    homology = pytest.importorskip("gtda.homology")
+    transformer = getattr(pytest.importorskip("gtda.diagrams"), name)(**options)
+    theirs = homology.VietorisRipsPersistence().fit_transform(CLOUDS)
+    ours = to_giotto([rips_persistence(cloud) for cloud in CLOUDS])
+    one, other = (transformer.fit_transform(array) for array in (ours, theirs))
+    if name in ("Filtering", "Scaler"):  # Diagrams again, with their bars in some order.
+        one, other = (np.sort(_padded(array, 60), axis=1) for array in (one, other))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_what_giotto_cuts_comes_back_as_infinite():
+    homology = pytest.importorskip("gtda.homology")
+    options = {"max_edge_length": 0.8, "infinity_values": 5.0, "reduced_homology": False}
+    theirs = homology.VietorisRipsPersistence(**options).fit_transform(CLOUDS)
+    found = from_giotto(theirs, infinity_value=5.0)
+    for cloud, one in zip(CLOUDS, found, strict=True):
+        expected = rips_persistence(cloud, threshold=0.8)
+        for dim in (0, 1):
+            assert np.isinf(one[dim]).sum() == np.isinf(expected[dim]).sum()
+            np.testing.assert_allclose(
+                np.sort(one.finite(dim), axis=0), np.sort(expected.finite(dim), axis=0), atol=1e-6
+            )
+    assert sum(np.isinf(one[0]).sum() for one in found) > 3
+
+
+def test_giottos_plots_show_every_bar_of_ours():
+    plotting = pytest.importorskip("gtda.plotting")
+    homology = pytest.importorskip("gtda.homology")
+    ours = [rips_persistence(cloud) for cloud in CLOUDS]
+    array = to_giotto(ours)
+    for figure in (
+        plotting.plot_diagram(array[0]),
+        homology.VietorisRipsPersistence.plot(array, sample=0),
+    ):
+        shown = {trace.name: trace for trace in figure.data if trace.name}
+        for dim in (0, 1):
+            pairs = {tuple(row) for row in np.round(ours[0].finite(dim), 9)}
+            drawn = zip(shown[f"H{dim}"].x, shown[f"H{dim}"].y, strict=True)
+            assert pairs <= {tuple(row) for row in np.round(list(drawn), 9)}
 
 
 def _padded(array, rows):

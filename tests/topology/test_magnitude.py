@@ -58,12 +58,14 @@ def test_from_one_to_the_number_of_points():
 
 
 def test_jitter_is_told_and_its_effect_is_the_error():
-    points = np.random.default_rng(0).normal(size=(60, 1)) * 1e-9
-    found = magnitude(np.repeat(points, 1, axis=0) + 1e-14 * np.arange(60)[:, None], 1e-3)
-    assert found.value == pytest.approx(1, abs=1e-3)
-    if not found.exact:
-        assert "jitter" in found.note
-        assert found.stderr >= 0
+    # Two points nearer than rounding can tell: without jitter their rows are the same. By
+    # continuity it is the magnitude of two points, 1 + tanh(d/2).
+    for positive in (False, True):
+        found = magnitude([[0.0], [1e-20], [1.0]], positive=positive)
+        assert found.value == pytest.approx(1 + np.tanh(1 / 2), rel=1e-10)
+        assert not found.exact
+        assert "jitter of 1e-12 added to the diagonal" in found.note
+        assert 0 < found.stderr < 1e-10
 
 
 def test_the_loss_pseudometric_serves():

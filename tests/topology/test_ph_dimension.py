@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from geomprobe.topology import ph_dimension
+from geomprobe.topology import ph_dimension, prim
 from geomprobe.topology.metrics import euclidean_distances
 
 UNCONNECTED = np.full((50, 50), np.inf)
@@ -82,6 +82,35 @@ def test_sums_that_follow_no_power_give_none():
     estimate = ph_dimension(points, n_subsets=1).estimate
     assert np.isnan(estimate.value)
     assert estimate.note
+
+
+def test_points_that_mostly_coincide_have_none():
+    points = np.zeros((200, 2))
+    points[0] = 1
+    estimate = ph_dimension(points, n_subsets=1).estimate
+    assert np.isnan(estimate.value)
+    assert "so many points coincide" in estimate.note
+
+
+@pytest.mark.parametrize("done", [0, 1, 4])
+def test_after_an_interrupt_the_dimension_stands_on_the_halves_that_were_done(monkeypatch, done):
+    points = np.random.default_rng(0).normal(size=(200, 2))
+    whole = ph_dimension(points).estimate
+    calls = 0
+
+    def interrupted(distances, subsets, alpha):
+        nonlocal calls
+        calls += 1
+        if calls > 10 * (1 + done):  # Ten sizes a fit.
+            raise KeyboardInterrupt
+        return sums_of_trees(distances, subsets, alpha)
+
+    sums_of_trees = prim.sums_of_trees
+    monkeypatch.setattr(prim, "sums_of_trees", interrupted)
+    found = ph_dimension(points).estimate
+    assert found.value == whole.value
+    assert found.note == f"interrupted after {done} of 8 halves"
+    assert np.isnan(found.stderr) if done < 2 else found.stderr > 0
 
 
 def test_the_fit_can_be_seen():

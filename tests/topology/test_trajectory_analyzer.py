@@ -3,13 +3,16 @@ import pytest
 
 import geomprobe as gp
 from geomprobe.exceptions import FailedAnalysisWarning
+from geomprobe.topology import loss_pseudometric, ph_dimension
 from geomprobe.topology.analyzers import TrajectoryTopology
 
 
-def examine(path, *, meta=None, n_train=None, **options):
+def examine(path, *, meta=None, n_train=None, sample_losses=None, correct=None, **options):
     path = np.asarray(path, dtype=np.float64)
     losses = np.full(len(path), np.nan)
-    trajectory = gp.Trajectory(path, np.arange(len(path)), losses, meta or {})
+    trajectory = gp.Trajectory(
+        path, np.arange(len(path)), losses, meta or {}, sample_losses, correct
+    )
     evidence = gp.Evidence(trajectory=trajectory, n_train=n_train)
     (finding,) = gp.analyze(evidence, TrajectoryTopology(**options))
     return finding
@@ -44,6 +47,57 @@ def test_shape_is_told_from_speed():
     for name in ("ph_dimension", "tree_to_path", "tree_to_diameter", "unit_magnitude"):
         assert fast[name].value == pytest.approx(slow[name].value, rel=1e-6)
     assert fast["e_alpha"].value == pytest.approx(100 * slow["e_alpha"].value)
+
+
+def test_all_numbers_under_each_distance_of_iterates():
+    # Sample j is learned at step 3j: the loss falls from 1 to 0, and the answer turns right.
+    learned = np.arange(120)[:, None] >= 3 * np.arange(1, 39)
+    path = np.cumsum(np.random.default_rng(0).normal(size=(120, 3)), axis=0)
+    finding = examine(path, n_train=100, sample_losses=1.0 - learned, correct=learned)
+    scalars = finding.scalars
+    plain = {"ph_dimension", "e_alpha", "path_length", "tree_to_path", "tree_to_diameter"}
+    plain |= {"positive_magnitude", "unit_magnitude"}
+    assert set(scalars) == {
+        f"{space}{one}" for space in ("", "loss_", "zero_one_") for one in plain
+    }
+    assert set(scalars) <= set(TrajectoryTopology.readings)
+    for space in ("loss_", "zero_one_"):
+        # Both are a walk of 38 equal steps of 1/38 along a line.
+        value = {name: scalars[space + name].value for name in plain}
+        assert value["path_length"] == pytest.approx(1)
+        assert value["e_alpha"] == pytest.approx(1)
+        assert value["tree_to_diameter"] == pytest.approx(1)
+        # 1 + sum of tanh(gap/2) (Leinster and Willerton 2013).
+        assert value["positive_magnitude"] == pytest.approx(1 + 38 * np.tanh(10 / 38 / 2))
+        assert value["unit_magnitude"] == pytest.approx(1 + 38 * np.tanh(1 / 38 / 2))
+        error = scalars[f"{space}path_length"]
+        assert not error.exact
+        assert error.stderr == pytest.approx(0, abs=1e-12)  # Each half of them says the same.
+        assert error.note == "by 38 samples"
+    # They are those of the functions.
+    expected = ph_dimension(loss_pseudometric(1.0 - learned), metric="precomputed").estimate
+    assert scalars["loss_ph_dimension"] == expected
+
+
+def test_the_error_by_samples_is_that_of_drawing_them():
+    # Losses that grow steadily: the length is 49 times the mean speed, with the error of a mean.
+    speeds = np.random.default_rng(0).gamma(1.0, size=200)
+    path = np.arange(50.0)[:, None]
+    found = examine(path, sample_losses=path * speeds).scalars["loss_path_length"]
+    assert found.value == pytest.approx(49 * speeds.mean())
+    assert found.stderr == pytest.approx(49 * speeds.std() / np.sqrt(200), rel=0.4)
+
+
+def test_distances_that_were_not_recorded_are_named():
+    path = np.cumsum(np.random.default_rng(0).normal(size=(60, 3)), axis=0)
+    notes = " ".join(examine(path).notes)
+    assert "No loss-based distances: the losses of samples were not recorded" in notes
+    assert "No 0-1 distances: it was not recorded which samples are classified rightly" in notes
+    finding = examine(path, correct=np.ones((60, 9), bool))
+    assert "No 0-1 numbers: all iterates do the same to the samples." in finding.notes
+    losses = np.abs(path)
+    losses[7] = np.nan
+    assert "1 iterates that are not finite" in " ".join(examine(path, sample_losses=losses).notes)
 
 
 def test_what_was_left_out_is_said():
