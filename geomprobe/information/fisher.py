@@ -137,10 +137,17 @@ def fisher_gram(
         batch_size=batch_size,
         memory_share=memory_share,
     )
+    return gram_of(setting, kind, batch_size, dtype, memory_share)
+
+
+def gram_of(
+    setting: Setting, kind: str, batch_size: int | None, dtype: torch.dtype, memory_share: float
+) -> FisherGram:
+    """Return the Gram matrix of what :func:`setting_of` has looked at."""
     parameters, cotangents = setting.parameters, setting.cotangents
     n_samples, per_sample = cotangents.shape[:2]
     room = Room(n_samples, per_sample, dtype, batch_size, memory_share)
-    with quiet(model):
+    with quiet(setting.model):
         layers = setting.layers()
         room.require(layers, setting.left(layers))
         gram = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
@@ -156,7 +163,7 @@ def fisher_gram(
         if left:
             chunk = room.chunk_of_rows(left)
             rows, route = jacobian_products(
-                model, left, setting.data, setting.outputs, cotangents, chunk
+                setting.model, left, setting.data, setting.outputs, cotangents, chunk
             )
             Rows(rows.view(n_samples, per_sample, -1)).add_to(gram)
             routes.append(f"{route}: {', '.join(left)}" if layers else route)
@@ -173,7 +180,7 @@ def fisher_gram(
         row_epsilon=row_epsilon(parameters),
         gram_epsilon=torch.finfo(dtype).eps,
         rows=FisherRows(
-            model, tuple(parameters), setting.data, cotangents, batch_size or LARGEST_BATCH
+            setting.model, tuple(parameters), setting.data, cotangents, room.chunk_of(layers)
         ),
     )
 
@@ -206,10 +213,9 @@ class Room:
 
         Not as many as for the outputs, since these must not depend on it.
         """
-        one = self.dtype.itemsize * sum(
-            layer.n_inputs + layer.n_outputs for layer in layers.values()
-        )
-        size = min(self.n_samples, self.batch_size or max(1, _CHUNK_BYTES // one))
+        numbers = sum(layer.n_inputs + layer.n_outputs for layer in layers.values())
+        fitting = _CHUNK_BYTES // (self.dtype.itemsize * numbers) if layers else LARGEST_BATCH
+        size = min(self.n_samples, self.batch_size or max(1, fitting))
         before = min(self.n_samples, self.batch_size or LARGEST_BATCH)
         return max(1, 2 * size // 3) if size == before else size
 

@@ -80,6 +80,11 @@ def test_both_ways_are_those_of_the_dense_matrix(make, batch_size):
     torch.testing.assert_close(rows.into_rows(split(model, v)), dense @ v, rtol=1e-10, atol=1e-12)
     found = joined(rows.into_parameters(u))
     torch.testing.assert_close(found, dense.T @ u, rtol=1e-10, atol=1e-12)
+    columns = torch.stack([u, 2 * u], dim=1)
+    for j, part in enumerate(
+        torch.cat([p.flatten(1) for p in rows.into_parameters(columns).values()], 1)
+    ):
+        torch.testing.assert_close(part, (j + 1) * found)
 
 
 def test_a_direction_may_leave_parameters_out():
@@ -213,7 +218,7 @@ def test_the_model_and_its_gradients_are_left_alone():
         (
             lambda g: g.rows.into_parameters(torch.zeros(3)),
             ValueError,
-            r"shape \(14,\), got \(3,\)",
+            r"shape \(14,\) or \(14, j\), got \(3,\)",
         ),
     ],
 )

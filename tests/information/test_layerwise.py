@@ -199,8 +199,8 @@ def test_every_route_of_positions_gives_the_same(shape, biased, monkeypatch):
     inputs = torch.cat([values, torch.ones(4, 1, t, int(biased))], dim=3)
     rows = torch.einsum("nti,nkto->nkio", inputs[:, 0], grads[:, :, 0]).flatten(2)
     expected = (rows.flatten(0, 1) @ rows.flatten(0, 1).T).tril()
-    for penalty in (-1e9, 1e9):  # inner products, gradients
-        monkeypatch.setattr(factors, "_NARROW_PENALTY", penalty)
+    for penalty in (0.0, 1e9):  # inner products, gradients
+        monkeypatch.setattr(factors, "_INNER_PENALTY", penalty)
         for size in (1, 2**23):
             monkeypatch.setattr(factors, "_BUFFER_BYTES", size)
             monkeypatch.setattr(factors, "_MIXED_BYTES", size)
