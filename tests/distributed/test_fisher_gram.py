@@ -117,8 +117,7 @@ def test_what_maps_to_parameters_and_back_is_that_of_one_process(in_processes):
             "norms": [gram.norm(step), some.norm(step), alone.norm(step), gram.fisher_rao_norm()],
             "some": [p.numpy() for p in some.rows.into_parameters(torch.arange(6.0)).values()],
             "columns": [
-                p.numpy()
-                for p in some.rows.into_parameters(torch.arange(12.0).view(6, 2)).values()
+                p.numpy() for p in some.rows.into_parameters(torch.arange(12.0).view(6, 2)).values()
             ],
             "into": some.rows.into_rows(step).numpy(),
             "shape": (gram.rows.shape, some.rows.shape),
