@@ -21,11 +21,13 @@ class Tokens(nn.Module):
     def __init__(self):
         super().__init__()
         self.tokens, self.places = nn.Embedding(11, 6), nn.Parameter(torch.randn(5, 6))
+        self.more = nn.Embedding(5, 6)
         self.layer = nn.TransformerEncoderLayer(6, 2, 12, batch_first=True)
         self.head = nn.Linear(6, 3)
 
     def forward(self, tokens):
-        return self.head(self.layer(self.tokens(tokens) + self.places).mean(1))
+        places = self.places + self.more(torch.arange(5))
+        return self.head(self.layer(self.tokens(tokens) + places).mean(1))
 
 
 def mlp():
