@@ -293,8 +293,7 @@ def _formed(inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:
     width = max(1, math.ceil(o / max(1, parts)))
     buffer = inputs.new_empty(n * k * width * i)
     for start in range(0, o, width):
-        part = grads[..., start : start + width].transpose(2, 3)
-        rows = buffer[: n * k * part.shape[2] * i].view(n, k, part.shape[2], i)
-        for sample in range(n):
-            torch.bmm(part[sample], inputs[sample].expand(k, t, i), out=rows[sample])
-        yield rows.flatten(2)
+        part = grads[..., start : start + width].transpose(2, 3).reshape(n, -1, t)
+        rows = buffer[: part.shape[:2].numel() * i].view(n, part.shape[1], i)
+        torch.bmm(part, inputs, out=rows)
+        yield rows.view(n, k, -1)
