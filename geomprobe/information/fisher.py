@@ -62,9 +62,9 @@ def fisher_gram(
     Parameters
     ----------
     model : torch.nn.Module
-        Looked at in evaluation mode (dropout off, batch norm by its running statistics, so that
-        samples do not mix) and left as it was. Parameters with ``requires_grad=False`` are
-        constants; one that several modules own counts once.
+        With batch norm and dropout in evaluation mode, since samples mix or are random otherwise;
+        left as it was. Parameters with ``requires_grad=False`` are constants; one that several
+        modules own counts once.
     data : Samples
         Inputs, and targets for the empirical Fisher. Targets also tell where there is padding.
     kind : {"true", "mc", "empirical"}
@@ -90,10 +90,11 @@ def fisher_gram(
     Raises
     ------
     ValueError, TypeError
-        Before any gradient: no trainable parameter, no samples, outputs that are no finite
-        floating-point tensor with the samples first or that the likelihood does not take, no
-        likelihood, targets that are missing or do not fit. After: gradients that are not finite, or
-        outputs of a sample that depend on the other samples or on chance.
+        Before any gradient: batch norm or dropout in training mode, no trainable parameter, no
+        samples, outputs that are no finite floating-point tensor with the samples first or that the
+        likelihood does not take, no likelihood, targets that are missing or do not fit. After:
+        gradients that are not finite, or outputs of a sample that depend on the other samples or on
+        chance.
     MemoryEstimateError
         The rows would not fit in memory.
 

@@ -72,7 +72,8 @@ MODELS = {
 def build(name):
     torch.manual_seed(0)
     model, x = MODELS[name]()
-    return model.double(), Samples(x.double() if x.is_floating_point() else x, torch.arange(7) % 3)
+    model = model.double().eval()
+    return model, Samples(x.double() if x.is_floating_point() else x, torch.arange(7) % 3)
 
 
 def share(data, rank, ends):

@@ -34,12 +34,14 @@ class Attentive(nn.Module):
 
 
 def attentive():
-    return Attentive().double(), Samples(torch.randn(5, 3, 4).double(), torch.randint(3, (5,)))
+    return Attentive().double().eval(), Samples(
+        torch.randn(5, 3, 4).double(), torch.randint(3, (5,))
+    )
 
 
 def mlp():
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5), nn.Tanh(), nn.Linear(5, 3)).double()
-    return model, Samples(torch.randn(7, 4).double(), torch.randint(3, (7,)))
+    return model.eval(), Samples(torch.randn(7, 4).double(), torch.randint(3, (7,)))
 
 
 def dense_rows(model, samples):
@@ -193,6 +195,7 @@ def test_the_model_and_its_gradients_are_left_alone():
     before = [(p.clone(), p.grad.clone()) for p in model.parameters()]
     stream = torch.get_rng_state()
     gram = fisher_gram(model, samples, likelihood=Softmax())
+    model.train()
     gram.natural_gradient({name: p.grad for name, p in model.named_parameters()}, 0.1)
     gram.eigenvectors(2)
     assert torch.equal(stream, torch.get_rng_state())
