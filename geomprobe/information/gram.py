@@ -47,6 +47,10 @@ class FisherGram(ByValue):
     rows : FisherRows, optional
         B itself, by passes through the model. What maps back to parameters needs it, and the model
         unchanged.
+    layers : mapping of str to FisherGram
+        Of each layer that owns trainable parameters, the block of F on its diagonal: what F would
+        be with all other layers frozen. These matrices add up to ``gram``, and their traces to the
+        trace. Empty unless asked for by ``fisher_gram(..., by_layer=True)``.
     """
 
     gram: Array
@@ -58,6 +62,7 @@ class FisherGram(ByValue):
     row_epsilon: float = float(np.finfo(np.float64).eps)
     gram_epsilon: float = float(np.finfo(np.float64).eps)
     rows: FisherRows | None = field(default=None, compare=False, repr=False)
+    layers: Mapping[str, FisherGram] = field(default_factory=dict, repr=False)
 
     def spectrum(self) -> Array:
         """Return the M eigenvalues of K in descending order, as they came out.
@@ -135,7 +140,8 @@ class FisherGram(ByValue):
         rows = (chosen[:, None] * self.rows_per_sample + np.arange(self.rows_per_sample)).ravel()
         gram = self.gram[np.ix_(rows, rows)] * (self.n_samples / len(chosen))
         kept = self.rows and self.rows.subset(torch.from_numpy(chosen))
-        return replace(self, gram=gram, n_samples=len(chosen), rows=kept)
+        layers = {name: layer.subset(samples) for name, layer in self.layers.items()}
+        return replace(self, gram=gram, n_samples=len(chosen), rows=kept, layers=layers)
 
     def effective_dimension(self, n: Any, gamma: float = 1.0) -> Any:
         """Return the local effective dimension at n data (a number or an array of them).

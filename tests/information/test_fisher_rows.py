@@ -180,6 +180,47 @@ def test_the_logarithm_of_the_determinant_is_that_of_the_spectrum():
     assert gram.log_determinant(50.0) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["true", "empirical"])
+def test_the_layers_are_the_blocks_on_the_diagonal(kind):
+    model, samples = attentive()
+    gram = fisher_gram(model, samples, kind=kind, likelihood=Softmax(), by_layer=True)
+    attention = {"layer.self_attn", "layer.self_attn.out_proj"}  # without a rule, as is head
+    rest = {"layer.linear1", "layer.linear2", "layer.norm1", "layer.norm2", "head", "again"}
+    assert gram.layers.keys() == {"(root)"} | attention | rest
+    whole = fisher_gram(model, samples, kind=kind, likelihood=Softmax())
+    assert not whole.layers
+    np.testing.assert_allclose(gram.gram, whole.gram, rtol=1e-12, atol=1e-18)
+    assert gram.layers["(root)"].trace() == 0
+    for name, layer in gram.layers.items():
+        prefix = "" if name == "(root)" else f"{name}."
+        owned = {n for n, p in model.named_parameters() if p.requires_grad and
+                 n.rpartition(".")[0] == prefix[:-1]}  # fmt: skip
+        for n, p in model.named_parameters():
+            p.requires_grad_(n in owned)
+        alone = fisher_gram(model, samples, kind=kind, likelihood=Softmax())
+        for n, p in model.named_parameters():
+            p.requires_grad_(n != "head.bias")
+        np.testing.assert_allclose(layer.gram, alone.gram, rtol=1e-10, atol=1e-16)
+        assert layer.n_parameters == alone.n_parameters
+        assert layer.rows.names == alone.rows.names
+        some = layer.subset([3, 1])
+        assert some == gram.subset([3, 1]).layers[name]
+    values, vectors = gram.layers["again"].eigenvectors(1)
+    assert vectors[0].keys() == {"again.weight", "again.bias"}
+    assert gram.norm(vectors[0]) ** 2 == pytest.approx(values[0])
+
+
+def test_layers_that_do_not_fit_are_refused_before_they_are_computed(monkeypatch):
+    from geomprobe import MemoryEstimateError, memory
+
+    model, samples = mlp()
+    needed = 24 * 14**2 + 64 * 2**20 + 8 * 7 * (4 + 5 + 2 * 5 + 5 + 2 * 3)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * (needed + 16 * 14**2))
+    fisher_gram(model, samples, likelihood=Softmax())
+    with pytest.raises(MemoryEstimateError, match="of 14 rows"):
+        fisher_gram(model, samples, likelihood=Softmax(), by_layer=True)
+
+
 def test_a_subset_maps_its_own_rows():
     model, samples = mlp()
     gram = fisher_gram(model, samples, likelihood=Softmax())
