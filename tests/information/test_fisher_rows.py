@@ -211,7 +211,8 @@ def test_the_layers_are_the_blocks_on_the_diagonal(kind):
 
 
 def test_layers_that_do_not_fit_are_refused_before_they_are_computed(monkeypatch):
-    from geomprobe import MemoryEstimateError, memory
+    from geomprobe import memory
+    from geomprobe.exceptions import MemoryEstimateError
 
     model, samples = mlp()
     needed = 24 * 14**2 + 64 * 2**20 + 8 * 7 * (4 + 5 + 2 * 5 + 5 + 2 * 3)
