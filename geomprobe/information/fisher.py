@@ -160,10 +160,10 @@ def gram_of(
     owners = {name: name.rpartition(".")[0] or ROOT for name in parameters}
     kept = len(set(owners.values())) if by_layer else 0
     room = Room(n_samples, per_sample, dtype, batch_size, memory_share, kept)
-    zeros = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
     with quiet(setting.model):
         layers = setting.layers()
         room.require(layers, setting.left(layers))
+        zeros = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
         parts = {owner: zeros.clone() if by_layer else zeros for owner in owners.values()}
         try:
             for group in room.groups(layers):
