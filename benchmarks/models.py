@@ -1,4 +1,4 @@
-"""The models that capture is measured on: ResNet-18 and GPT-2 small, with random weights."""
+"""The models that are measured on, with random weights."""
 
 from __future__ import annotations
 
@@ -103,3 +103,44 @@ class GPT2(nn.Module):
         """Map token numbers (n, t) to scores (n, t, vocabulary)."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
         return self.head(self.norm(self.blocks(self.tokens(tokens) + self.places(places))))
+
+
+class Classifier(nn.Module):
+    """Ten classes of sequences, from the mean of a transformer's last states."""
+
+    def __init__(self, depth: int, width: int, heads: int, vocabulary: int, context: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.places = nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Map token numbers (n, t) to scores (n, 10)."""
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        states = self.blocks(self.tokens(tokens) + self.places(places))
+        return self.head(self.norm(states).mean(dim=1))
+
+
+def perceptron() -> nn.Sequential:
+    """64-128-128-10: 26,122 parameters."""
+    return nn.Sequential(
+        nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
+
+
+def convolutional() -> nn.Sequential:
+    """Two convolutions and two linear layers on 28 x 28 images: 105,866 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(1568, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )

@@ -12,6 +12,7 @@ from geomprobe.information.effective_dimension import (
 )
 from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
 from geomprobe.information.fisher import fisher_gram
+from geomprobe.information.fisher_eigenpairs import fisher_eigenpairs
 from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.fisher_sketch import FisherSketch, fisher_sketch
 from geomprobe.information.fisher_trace import fisher_trace
@@ -65,6 +66,7 @@ __all__ = [
     "distributed_fisher_gram",
     "effective_dimension",
     "effective_parameters",
+    "fisher_eigenpairs",
     "fisher_gram",
     "fisher_sketch",
     "fisher_trace",

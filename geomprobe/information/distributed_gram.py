@@ -193,7 +193,7 @@ def _layers(setting: Setting, counts: Sequence[int]) -> dict[str, Layer]:
         found = setting.layers() if place()[0] == trying else {}
         return {
             name: [dict(layer.names), [[at.axis, at.size] for at in layer.layouts],
-                   layer.n_inputs, layer.n_outputs]
+                   layer.n_inputs, layer.n_outputs, layer.shared]
             for name, layer in found.items()
         }  # fmt: skip
 
@@ -202,10 +202,9 @@ def _layers(setting: Setting, counts: Sequence[int]) -> dict[str, Layer]:
             setting.model.get_submodule(name),
             names,
             tuple(Layout(*at) for at in layouts),
-            n_inputs,
-            n_outputs,
+            *others,
         )
-        for name, (names, layouts, n_inputs, n_outputs) in to_all(together(tried))[trying].items()
+        for name, (names, layouts, *others) in to_all(together(tried))[trying].items()
     }
 
 

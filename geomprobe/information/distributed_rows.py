@@ -46,14 +46,11 @@ class DistributedRows(FisherRows):
         dist.all_reduce(whole)
         return whole.flatten().to(self.cotangents.device)
 
-    def into_parameters(self, coefficients: Tensor) -> dict[str, Tensor]:
+    def _pulled_back(self, coefficients: Tensor) -> dict[str, Tensor]:
         """See :meth:`FisherRows.into_parameters`: from coefficients of the rows of all."""
-        if coefficients.shape != self.shape[:1]:
-            raise ValueError(
-                f"coefficients must have shape {self.shape[:1]}, got {tuple(coefficients.shape)}"
-            )
-        own = coefficients.double().view(self._n_samples, -1)[self.places[place()[0]]].flatten()
-        mapped = together(lambda: super(DistributedRows, self).into_parameters(own * self._share))
+        by_sample = torch.unflatten(coefficients.double(), 0, (self._n_samples, -1))
+        own = by_sample[self.places[place()[0]]].flatten(0, 1)
+        mapped = together(lambda: super(DistributedRows, self)._pulled_back(own * self._share))
         for name, part in mapped.items():
             summed = part.to(backend_device())
             dist.all_reduce(summed)

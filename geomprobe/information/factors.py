@@ -16,14 +16,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Rows of a product: few, so that little is done twice above the diagonal.
+# Rows of a product on the diagonal: few, so that little is done twice above it.
 _BLOCK_ROWS = 128
 # Gradients are formed in a buffer of this size, which the allocator hands out again and again.
 _BUFFER_BYTES = 24 * 2**20
 # What inner products mix at a time: as much as stays in the cache.
 _MIXED_BYTES = 4 * 2**20
-# Products of K rows with K rows run at less than half the speed of larger ones.
-_NARROW_PENALTY = 2.5
+# What inner products take beside gradients, for as many operations: their products are small.
+_INNER_PENALTY = 1.7
 
 
 class Factor(Protocol):
@@ -39,6 +39,10 @@ class Factor(Protocol):
 
     def total(self) -> Tensor:
         """Return the sum of all rows, in the factor's own shape."""
+        ...
+
+    def work(self) -> float:
+        """Return about how many multiply-adds :meth:`add_to` takes for a pair of samples."""
         ...
 
     def folded(self, size: int) -> Factor:
@@ -63,10 +67,7 @@ class Rows:
         flat = self.rows.reshape(n * k, -1)
         width = max(1, _BUFFER_BYTES // (n * k * gram.itemsize))
         for columns in torch.split(flat, width, dim=1):
-            columns = columns.to(gram.dtype)
-            for start, stop in _blocks(n, k):
-                rows, others = columns[start * k : stop * k], columns[: stop * k]
-                gram[start * k : stop * k, : stop * k].addmm_(rows, others.T)
+            _add_lower(gram, columns.to(gram.dtype))
 
     def squares(self) -> Tensor:
         """See :class:`Factor`."""
@@ -75,6 +76,10 @@ class Rows:
     def total(self) -> Tensor:
         """See :class:`Factor`: of shape (P,)."""
         return self.rows.sum(dim=(0, 1))
+
+    def work(self) -> float:
+        """See :class:`Factor`."""
+        return float(self.rows.shape[1] ** 2 * self.rows.shape[2])
 
     def folded(self, size: int) -> Rows:
         """See :class:`Factor`."""
@@ -109,10 +114,8 @@ class Outer:
         for group in range(self.values.shape[1]):
             values = self.values[:, group].to(gram.dtype)
             grads = self.grads[:, :, group].to(gram.dtype)
-            (n, t, i), k, o = values.shape, grads.shape[1], grads.shape[3]
-            inner = t * t * (i + k * o) + _NARROW_PENALTY * k * k * t * o
-            formed = k * k * i * o + 4 * k * t * i * o / n
-            if t == 1:
+            inner, formed = self._work()
+            if values.shape[1] == 1:
                 _add_single(gram, values[:, 0], grads[:, :, 0], self.biased)
             elif inner < formed:
                 _add_inner(gram, values, grads, self.biased)
@@ -145,6 +148,19 @@ class Outer:
     def total(self) -> Tensor:
         """See :class:`Factor`: of shape (G, O, I) or (G, O, I + 1)."""
         return torch.einsum("ngti,nkgto->goi", self.inputs, self.grads)
+
+    def work(self) -> float:
+        """See :class:`Factor`."""
+        return self.values.shape[1] * min(self._work())
+
+    def _work(self) -> tuple[float, float]:
+        """Return what a group takes by inner products, and by gradients."""
+        n, _, t, i = self.values.shape
+        k, o = self.grads.shape[1], self.grads.shape[4]
+        if t == 1:
+            return float(i + k * k * o), math.inf
+        inner = t * t * (i + k * o) + k * k * t * o
+        return _INNER_PENALTY * inner, k * k * i * o + 4 * k * t * i * o / n
 
     def folded(self, size: int) -> Outer:
         """See :class:`Factor`: more positions."""
@@ -196,6 +212,10 @@ class Lookup:
         table = self.grads.new_zeros(self.n_rows, self.grads.shape[3])
         return table.index_add(0, self.places.flatten(), self.grads.sum(dim=1).flatten(0, 1))
 
+    def work(self) -> float:
+        """See :class:`Factor`: as if all looked up the same."""
+        return float(self.grads[0].numel() * self.grads.shape[1])
+
     def folded(self, size: int) -> Lookup:
         """See :class:`Factor`: more positions."""
         places = torch.unflatten(self.places, 0, (-1, size)).flatten(1, 2)
@@ -219,18 +239,25 @@ class Lookup:
         return torch.split(keys % n, counts), torch.split(sums, counts)
 
 
-def _blocks(n: int, k: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of samples that make some hundred rows."""
-    size = max(1, _BLOCK_ROWS // k)
-    for start in range(0, n, size):
-        yield start, min(n, start + size)
+def _add_lower(gram: Tensor, rows: Tensor) -> None:
+    """Add the products of all rows, by halves: a little more than the lower triangle."""
+    if len(rows) <= _BLOCK_ROWS:
+        gram.addmm_(rows, rows.T)
+        return
+    half = len(rows) // 2
+    upper, lower = rows[:half], rows[half:]
+    gram[half:, :half].addmm_(lower, upper.T)
+    _add_lower(gram[:half, :half], upper)
+    _add_lower(gram[half:, half:], lower)
 
 
 def _add_single(gram: Tensor, inputs: Tensor, grads: Tensor, biased: bool) -> None:
     """Add where there is one position: the products of two small Gram matrices, entry by entry."""
     n, k = grads.shape[:2]
     flat = grads.reshape(n * k, -1)
-    for start, stop in _blocks(n, k):
+    size = max(1, _BLOCK_ROWS // k)
+    for start in range(0, n, size):
+        stop = min(n, start + size)
         here = slice(start * k, stop * k)
         alike = (inputs[start:stop] @ inputs[:stop].T).add_(float(biased))
         products = torch.unflatten(flat[here] @ flat[: stop * k].T, 0, (-1, k))
@@ -266,8 +293,7 @@ def _formed(inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:
     width = max(1, math.ceil(o / max(1, parts)))
     buffer = inputs.new_empty(n * k * width * i)
     for start in range(0, o, width):
-        part = grads[..., start : start + width].transpose(2, 3)
-        rows = buffer[: n * k * part.shape[2] * i].view(n, k, part.shape[2], i)
-        for sample in range(n):
-            torch.bmm(part[sample], inputs[sample].expand(k, t, i), out=rows[sample])
-        yield rows.flatten(2)
+        part = grads[..., start : start + width].transpose(2, 3).reshape(n, -1, t)
+        rows = buffer[: part.shape[:2].numel() * i].view(n, part.shape[1], i)
+        torch.bmm(part, inputs, out=rows)
+        yield rows.view(n, k, -1)

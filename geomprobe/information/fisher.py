@@ -28,6 +28,8 @@ from geomprobe.jacobians import (
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 
+#: What the parameters of the model itself are said to belong to.
+ROOT = "(root)"
 _CHUNK_BYTES = 64 * 2**20
 _BLOCK_ROWS = 512
 # Inputs and gradients of layers that are held at a time.
@@ -46,6 +48,7 @@ def fisher_gram(
     batch_size: int | None = None,
     dtype: torch.dtype = torch.float64,
     memory_share: float = 0.5,
+    by_layer: bool = False,
 ) -> FisherGram:
     r"""Compute the exact Fisher information of a model over some inputs, in its dual form.
 
@@ -62,9 +65,9 @@ def fisher_gram(
     Parameters
     ----------
     model : torch.nn.Module
-        Looked at in evaluation mode (dropout off, batch norm by its running statistics, so that
-        samples do not mix) and left as it was. Parameters with ``requires_grad=False`` are
-        constants; one that several modules own counts once.
+        With batch norm and dropout in evaluation mode, since samples mix or are random otherwise;
+        left as it was. Parameters with ``requires_grad=False`` are constants; one that several
+        modules own counts once.
     data : Samples
         Inputs, and targets for the empirical Fisher. Targets also tell where there is padding.
     kind : {"true", "mc", "empirical"}
@@ -82,6 +85,8 @@ def fisher_gram(
         Of the products. float32 takes half the time, and raises the noise floor of the spectrum.
     memory_share : float
         Largest fraction of the available memory to take.
+    by_layer : bool
+        Keep the part of each layer too, in :attr:`FisherGram.layers`: M^2 numbers each.
 
     Returns
     -------
@@ -90,10 +95,11 @@ def fisher_gram(
     Raises
     ------
     ValueError, TypeError
-        Before any gradient: no trainable parameter, no samples, outputs that are no finite
-        floating-point tensor with the samples first or that the likelihood does not take, no
-        likelihood, targets that are missing or do not fit. After: gradients that are not finite, or
-        outputs of a sample that depend on the other samples or on chance.
+        Before any gradient: batch norm or dropout in training mode, no trainable parameter, no
+        samples, outputs that are no finite floating-point tensor with the samples first or that the
+        likelihood does not take, no likelihood, targets that are missing or do not fit. After:
+        gradients that are not finite, or outputs of a sample that depend on the other samples or on
+        chance.
     MemoryEstimateError
         The rows would not fit in memory.
 
@@ -137,18 +143,34 @@ def fisher_gram(
         batch_size=batch_size,
         memory_share=memory_share,
     )
+    return gram_of(setting, kind, batch_size, dtype, memory_share, by_layer)
+
+
+def gram_of(
+    setting: Setting,
+    kind: str,
+    batch_size: int | None,
+    dtype: torch.dtype,
+    memory_share: float,
+    by_layer: bool = False,
+) -> FisherGram:
+    """Return the Gram matrix of what :func:`setting_of` has looked at."""
     parameters, cotangents = setting.parameters, setting.cotangents
     n_samples, per_sample = cotangents.shape[:2]
-    room = Room(n_samples, per_sample, dtype, batch_size, memory_share)
-    with quiet(model):
+    owners = {name: name.rpartition(".")[0] or ROOT for name in parameters}
+    kept = len(set(owners.values())) if by_layer else 0
+    room = Room(n_samples, per_sample, dtype, batch_size, memory_share, kept)
+    with quiet(setting.model):
         layers = setting.layers()
         room.require(layers, setting.left(layers))
-        gram = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
+        zeros = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
+        parts = {owner: zeros.clone() if by_layer else zeros for owner in owners.values()}
         try:
             for group in room.groups(layers):
-                _add_layers(gram, setting, group, room.chunk_of(layers))
+                _add_layers(parts, setting, group, room.chunk_of(layers))
         except LayoutError:
-            gram.zero_()
+            for part in parts.values():
+                part.zero_()
             layers = {}
             room.require(layers, parameters)
         left = setting.left(layers)
@@ -156,34 +178,49 @@ def fisher_gram(
         if left:
             chunk = room.chunk_of_rows(left)
             rows, route = jacobian_products(
-                model, left, setting.data, setting.outputs, cotangents, chunk
+                setting.model, left, setting.data, setting.outputs, cotangents, chunk
             )
-            Rows(rows.view(n_samples, per_sample, -1)).add_to(gram)
+            by_sample = rows.view(n_samples, per_sample, -1)
+            sizes = [parameter.numel() for parameter in left.values()]
+            columns = torch.split(by_sample, sizes, dim=2) if by_layer else [by_sample]
+            for name, own in zip(left, columns, strict=by_layer):
+                Rows(own).add_to(parts[owners[name]])
             routes.append(f"{route}: {', '.join(left)}" if layers else route)
+    gram = sum(parts.values(), start=zeros) if by_layer else zeros
     finite = torch.isfinite(gram.diagonal().view(n_samples, per_sample)).all(dim=1)
     if not bool(finite.all()):
         raise ValueError(not_finite("gradients", finite))
-    return FisherGram(
-        gram=_whole(gram, 1 / n_samples),
-        n_samples=n_samples,
-        n_parameters=sum(parameter.numel() for parameter in parameters.values()),
-        kind=kind,
-        route="; ".join(routes),
-        rows_per_sample=per_sample,
-        row_epsilon=row_epsilon(parameters),
-        gram_epsilon=torch.finfo(dtype).eps,
-        rows=FisherRows(
-            model, tuple(parameters), setting.data, cotangents, batch_size or LARGEST_BATCH
-        ),
-    )
+    chunk = room.chunk_of(layers)
+
+    def found(names: list[str], gram: Tensor, layers: Mapping[str, FisherGram]) -> FisherGram:
+        return FisherGram(
+            gram=_whole(gram, 1 / n_samples),
+            n_samples=n_samples,
+            n_parameters=sum(parameters[name].numel() for name in names),
+            kind=kind,
+            route="; ".join(routes),
+            rows_per_sample=per_sample,
+            row_epsilon=row_epsilon(parameters),
+            gram_epsilon=torch.finfo(dtype).eps,
+            rows=FisherRows(setting.model, tuple(names), setting.data, cotangents, chunk),
+            layers=layers,
+        )
+
+    of_layers = {
+        owner: found([name for name in parameters if owners[name] == owner], part, {})
+        for owner, part in (parts if by_layer else {}).items()
+    }
+    return found(list(parameters), gram, of_layers)
 
 
-def _add_layers(gram: Tensor, setting: Setting, layers: Mapping[str, Layer], chunk: int) -> None:
+def _add_layers(
+    parts: Mapping[str, Tensor], setting: Setting, layers: Mapping[str, Layer], chunk: int
+) -> None:
     recorded, alone = record(setting.model, layers, setting.data, setting.cotangents, chunk)
     require_independence(alone, setting.outputs, row_epsilon(setting.parameters))
     for name, layer in layers.items():
         for factor, _ in parts_of(layer, recorded.pop(name)):
-            factor.add_to(gram)
+            factor.add_to(parts[name or ROOT])
 
 
 @dataclass(frozen=True)
@@ -195,6 +232,7 @@ class Room:
     dtype: torch.dtype
     batch_size: int | None
     share: float
+    kept: int = 0  # Layers whose matrices are kept.
 
     @property
     def n_rows(self) -> int:
@@ -206,10 +244,9 @@ class Room:
 
         Not as many as for the outputs, since these must not depend on it.
         """
-        one = self.dtype.itemsize * sum(
-            layer.n_inputs + layer.n_outputs for layer in layers.values()
-        )
-        size = min(self.n_samples, self.batch_size or max(1, _CHUNK_BYTES // one))
+        numbers = sum(layer.n_inputs + layer.n_outputs for layer in layers.values())
+        fitting = _CHUNK_BYTES // (self.dtype.itemsize * numbers) if layers else LARGEST_BATCH
+        size = min(self.n_samples, self.batch_size or max(1, fitting))
         before = min(self.n_samples, self.batch_size or LARGEST_BATCH)
         return max(1, 2 * size // 3) if size == before else size
 
@@ -225,7 +262,7 @@ class Room:
         if left:
             gradients += 2 * self.chunk_of_rows(left) * self.per_sample * one_row
         passing = max((self._bytes(layer) for layer in layers.values()), default=0)
-        gram = 3 * self.dtype.itemsize * self.n_rows**2
+        gram = (3 * self.dtype.itemsize + self.kept * (8 + self.dtype.itemsize)) * self.n_rows**2
         largest = max(one_row, passing // self.n_rows)
         require_memory(
             gram + _CHUNK_BYTES + max(gradients, passing),

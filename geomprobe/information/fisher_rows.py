@@ -85,27 +85,20 @@ class FisherRows:
     def into_parameters(self, coefficients: Tensor) -> dict[str, Tensor]:
         """Return B^T u for coefficients u of the rows, of shape (N K,): one forward and backward.
 
+        Several columns, of shape (N K, j), take one forward pass and j backward, and give tensors
+        with one axis more, the first.
+
         Raises
         ------
         ValueError
             Another shape.
         """
-        n, k = self.cotangents.shape[:2]
-        if coefficients.shape != (n * k,):
+        m = self.shape[0]
+        if coefficients.ndim not in (1, 2) or len(coefficients) != m:
             raise ValueError(
-                f"coefficients must have shape ({n * k},), got {tuple(coefficients.shape)}"
+                f"coefficients must have shape ({m},) or ({m}, j), got {tuple(coefficients.shape)}"
             )
-        weights = coefficients.view(n, k).to(self.cotangents) / n**0.5
-        totals = [torch.zeros_like(parameter) for parameter in self._parameters()]
-        for here, outputs in self._passes():
-            vector = torch.einsum("nk,nk...->n...", weights[here], self.cotangents[here])
-            pulled = torch.autograd.grad(
-                outputs, self._parameters(), vector.to(outputs.dtype), allow_unused=True
-            )
-            for total, gradient in zip(totals, pulled, strict=True):
-                if gradient is not None:
-                    total += gradient
-        return dict(zip(self.names, totals, strict=True))
+        return self._pulled_back(coefficients)
 
     def parameters(self) -> dict[str, Tensor]:
         """Return the parameters themselves, detached."""
@@ -123,6 +116,24 @@ class FisherRows:
 
     def _parameters(self) -> list[nn.Parameter]:
         return [self.model.get_parameter(name) for name in self.names]
+
+    def _pulled_back(self, coefficients: Tensor) -> dict[str, Tensor]:
+        n, k = self.cotangents.shape[:2]
+        columns = coefficients if coefficients.ndim == 2 else coefficients[:, None]
+        weights = torch.unflatten(columns, 0, (n, k)).to(self.cotangents) / n**0.5
+        totals = [p.new_zeros(weights.shape[2], *p.shape) for p in self.parameters().values()]
+        for here, outputs in self._passes():
+            vectors = torch.einsum("nkj,nk...->jn...", weights[here], self.cotangents[here])
+            for column, vector in enumerate(vectors.to(outputs.dtype)):
+                pulled = torch.autograd.grad(
+                    outputs, self._parameters(), vector, retain_graph=True, allow_unused=True
+                )
+                for total, gradient in zip(totals, pulled, strict=True):
+                    if gradient is not None:
+                        total[column] += gradient
+        if coefficients.ndim == 1:
+            totals = [total[0] for total in totals]
+        return dict(zip(self.names, totals, strict=True))
 
     def _passes(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(self.data), self.batch_size):

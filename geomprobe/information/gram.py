@@ -13,6 +13,7 @@ from torch import Tensor
 
 from geomprobe.information.effective_dimension import effective_dimension
 from geomprobe.information.fisher_rows import FisherRows
+from geomprobe.information.krylov import leading_eigenpairs
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
@@ -46,6 +47,10 @@ class FisherGram(ByValue):
     rows : FisherRows, optional
         B itself, by passes through the model. What maps back to parameters needs it, and the model
         unchanged.
+    layers : mapping of str to FisherGram
+        Of each layer that owns trainable parameters, the block of F on its diagonal: what F would
+        be with all other layers frozen. These matrices add up to ``gram``, and their traces to the
+        trace. Empty unless asked for by ``fisher_gram(..., by_layer=True)``.
     """
 
     gram: Array
@@ -57,6 +62,7 @@ class FisherGram(ByValue):
     row_epsilon: float = float(np.finfo(np.float64).eps)
     gram_epsilon: float = float(np.finfo(np.float64).eps)
     rows: FisherRows | None = field(default=None, compare=False, repr=False)
+    layers: Mapping[str, FisherGram] = field(default_factory=dict, repr=False)
 
     def spectrum(self) -> Array:
         """Return the M eigenvalues of K in descending order, as they came out.
@@ -67,7 +73,28 @@ class FisherGram(ByValue):
 
     @cached_property
     def _eigenvalues(self) -> Array:
-        return np.asarray(np.linalg.eigvalsh(self.gram)[::-1])
+        return np.asarray(torch.linalg.eigvalsh(self._entries).flip(0).double())
+
+    @property
+    def _entries(self) -> Tensor:
+        """The matrix in the precision of its products: more digits would be slower, not better."""
+        single = self.gram_epsilon >= torch.finfo(torch.float32).eps
+        return torch.from_numpy(self.gram).to(torch.float32 if single else torch.float64)
+
+    def leading(self, k: int) -> tuple[Array, Array]:
+        """Return the k largest eigenvalues of K, and its eigenvectors in columns.
+
+        For a few of them in a fraction of the time of all, O(k M^2).
+
+        Raises
+        ------
+        ValueError
+            k outside 1 to M.
+        """
+        if not 1 <= k <= len(self.gram):
+            raise ValueError(f"k must be from 1 to {len(self.gram)}, got {k}")
+        values, vectors = leading_eigenpairs(self._entries, k)
+        return values.double().numpy(), vectors.double().numpy()
 
     @property
     def noise_floor(self) -> float:
@@ -77,7 +104,10 @@ class FisherGram(ByValue):
         the rows moves singular values of B by about eps ||B||_F in the rows' precision (Weyl), and
         eigenvalues are their squares; a factor of 10 allows for the depth of the backward pass.
         """
-        in_gram = len(self.gram) * self.gram_epsilon * self._eigenvalues[0]
+        return self._floor(self._eigenvalues[0])
+
+    def _floor(self, largest: float) -> float:
+        in_gram = len(self.gram) * self.gram_epsilon * largest
         in_rows = (10 * self.row_epsilon) ** 2 * self.trace()
         return float(max(in_gram, in_rows, 0.0))
 
@@ -110,7 +140,8 @@ class FisherGram(ByValue):
         rows = (chosen[:, None] * self.rows_per_sample + np.arange(self.rows_per_sample)).ravel()
         gram = self.gram[np.ix_(rows, rows)] * (self.n_samples / len(chosen))
         kept = self.rows and self.rows.subset(torch.from_numpy(chosen))
-        return replace(self, gram=gram, n_samples=len(chosen), rows=kept)
+        layers = {name: layer.subset(samples) for name, layer in self.layers.items()}
+        return replace(self, gram=gram, n_samples=len(chosen), rows=kept, layers=layers)
 
     def effective_dimension(self, n: Any, gamma: float = 1.0) -> Any:
         """Return the local effective dimension at n data (a number or an array of them).
@@ -153,24 +184,22 @@ class FisherGram(ByValue):
 
         Notes
         -----
-        O(M^3), and a forward and a backward pass each.
+        O(k M^2), and a backward pass each.
         """
-        from scipy.linalg import eigh
-
         rows = self._rows()
-        if not 1 <= k <= len(self.significant()):
+        if 1 <= k <= len(self.gram):
+            values, vectors = self.leading(k)
+        if not 1 <= k <= len(self.gram) or values[-1] <= self._floor(values[0]):
             raise ValueError(
                 f"k must be from 1 to {len(self.significant())}, the number of eigenvalues above "
                 f"the noise floor; got {k}"
             )
-        m = len(self.gram)
-        values, vectors = eigh(self.gram, subset_by_index=(m - k, m - 1))
-        found = []
-        for vector in vectors.T[::-1]:
-            mapped = rows.into_parameters(torch.from_numpy(vector.copy()))
-            norm = sum(float(part.double().square().sum()) for part in mapped.values()) ** 0.5
-            found.append({name: part / norm for name, part in mapped.items()})
-        return values[::-1].copy(), found
+        mapped = rows.into_parameters(torch.from_numpy(vectors))
+        flat = torch.cat([part.flatten(1) for part in mapped.values()], dim=1)
+        norms = torch.linalg.vector_norm(flat, dim=1)
+        return values, [
+            {name: part[i] / norms[i] for name, part in mapped.items()} for i in range(k)
+        ]
 
     def natural_gradient(self, gradient: Mapping[str, Tensor], damping: float) -> dict[str, Tensor]:
         r"""Return :math:`(F + \delta I)^{-1} g`, by a solve in the dual.

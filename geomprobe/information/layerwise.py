@@ -64,6 +64,9 @@ class Layer:
         One a call.
     n_inputs, n_outputs : int
         Numbers that go in and out, of one sample, in all calls.
+    shared : bool
+        Whether it is a table that is looked up once for all samples, such as one of positions. Its
+        output is then repeated for each sample, so that each has a gradient there.
     """
 
     module: nn.Module
@@ -71,6 +74,7 @@ class Layer:
     layouts: tuple[Layout, ...]
     n_inputs: int
     n_outputs: int
+    shared: bool = False
 
 
 @dataclass
@@ -98,14 +102,38 @@ def covered_layers(
     """
     few = data.take(slice(_PROBED))
     vectors = cotangents[:_PROBED, 0]
-    n = len(few)
     candidates = _candidates(model, parameters)
-    with torch.enable_grad(), _recorded(candidates) as calls:
+    found, outputs = _tried(model, few, vectors, candidates, frozenset())
+    tables = frozenset(
+        name
+        for name, (module, _) in candidates.items()
+        if name not in found and type(module) is nn.Embedding
+    )
+    if not tables:
+        return found
+    try:
+        more, same = _tried(model, few, vectors, candidates, tables)
+        unchanged = outputs.shape == same.shape and torch.allclose(outputs, same)
+    except (LayoutError, RuntimeError, ValueError, TypeError, IndexError):
+        return found  # The model takes no table that is repeated for each sample.
+    return more if unchanged and more.keys() > found.keys() else found
+
+
+def _tried(
+    model: nn.Module,
+    few: Samples,
+    vectors: Tensor,
+    candidates: Mapping[str, tuple[nn.Module, dict[str, str]]],
+    shared: frozenset[str],
+) -> tuple[dict[str, Layer], Tensor]:
+    """Return the layers whose rules hold on some samples, and the outputs."""
+    n = len(few)
+    with torch.enable_grad(), _recorded(candidates, shared, n) as calls:
         outputs = forward(model, few.inputs)
         edges = {name: [call.edge for call in listed] for name, listed in calls.items()}
         wanted = [edge for listed in edges.values() for edge in listed]
         if not wanted:
-            return {}
+            return {}, outputs.detach()
         alone = [_gradients(outputs, wanted, _only(vectors, sample), calls) for sample in range(n)]
         owned = [name for _, names in candidates.values() for name in names.values()]
         weights = [model.get_parameter(name) for name in owned]
@@ -131,12 +159,13 @@ def covered_layers(
                 layouts,
                 sum(one[0].numel() for one in together.inputs),
                 sum(one[0].numel() for one in together.grads),
+                name in shared,
             )
             if _agrees(parts_of(layer, together), names, truth):
                 found[name] = layer
         except (LayoutError, RuntimeError, ValueError, TypeError, AttributeError):
             continue  # Whatever a rule stumbles over is left to gradients of its own.
-    return found
+    return found, outputs.detach()
 
 
 @dataclass(frozen=True)
@@ -172,9 +201,11 @@ def passes(
         A layer was called otherwise than on the samples that were probed.
     """
     candidates = {name: (layer.module, layer.names) for name, layer in layers.items()}
+    shared = frozenset(name for name, layer in layers.items() if layer.shared)
     for start in range(0, len(data), chunk):
         here = slice(start, min(len(data), start + chunk))
-        with torch.enable_grad(), _recorded(candidates) as calls:
+        n = here.stop - here.start
+        with torch.enable_grad(), _recorded(candidates, shared, n) as calls:
             outputs = forward(model, data.take(here).inputs)
         yield _pass(here, outputs, layers, calls)
 
@@ -289,17 +320,25 @@ def _candidates(
 
 @contextmanager
 def _recorded(
-    candidates: Mapping[str, tuple[nn.Module, Mapping[str, str]]],
+    candidates: Mapping[str, tuple[nn.Module, Mapping[str, str]]], shared: frozenset[str], n: int
 ) -> Iterator[dict[str, list[Call]]]:
+    """Note the calls of modules; what shared ones return is repeated for each of n samples."""
     calls: dict[str, list[Call]] = {name: [] for name in candidates}
     handles = []
     for name, (module, _) in candidates.items():
 
-        def keep(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
+        def keep(
+            module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name
+        ) -> Tensor | None:
             inputs = args[0] if args else next(iter(kwargs.values()), None)
-            if isinstance(inputs, Tensor) and isinstance(output, Tensor) and output.requires_grad:
+            if not (isinstance(inputs, Tensor) and isinstance(output, Tensor)):
+                return None
+            if name in shared:
+                inputs, output = _repeated(inputs, output, n)
+            if output.requires_grad:
                 # The edge, since the output may be changed in place later.
                 calls[name].append(Call(inputs.detach(), get_gradient_edge(output), output.shape))
+            return output if name in shared else None
 
         handles.append(module.register_forward_hook(keep, with_kwargs=True))
     try:
@@ -307,6 +346,15 @@ def _recorded(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _repeated(places: Tensor, rows: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return places (T,) or (1, T) as (n, T), and what was looked up there."""
+    if places.ndim == 1:
+        places, rows = places[None], rows[None]
+    if len(places) != 1:
+        raise LayoutError(f"places of shape {tuple(places.shape)} are not those of all samples")
+    return places.expand(n, *places.shape[1:]), rows.expand(n, *rows.shape[1:])
 
 
 def _gradients(

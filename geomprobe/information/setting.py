@@ -90,12 +90,36 @@ def setting_of(
             "the empirical Fisher needs the targets of the data, and there are none; give "
             'Samples(inputs, targets), or ask for kind="true"'
         )
+    _require_evaluation(model)
     parameters = trainable_parameters(model)
     data = data.to(next(iter(parameters.values())).device)
     with quiet(model):
         outputs = _outputs(model, data, batch_size or LARGEST_BATCH)
         cotangents = _cotangents(kind, meaning, outputs, data.targets, draws, seed, memory_share)
     return Setting(model, data, parameters, outputs, cotangents)
+
+
+def _require_evaluation(model: nn.Module) -> None:
+    """Raise ValueError if layers are in training mode that are another function there."""
+    training = [
+        f"{name or '(root)'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if module.training and _differs_in_training(module)
+    ]
+    if training:
+        raise ValueError(
+            f"in training mode are {', '.join(training[:5])}{' ...' if len(training) > 5 else ''}: "
+            "there batch norm mixes the samples and dropout is random, and no sample has a "
+            "gradient of its own; call model.eval() first"
+        )
+
+
+def _differs_in_training(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    return isinstance(module, nn.MultiheadAttention | nn.RNNBase) and module.dropout > 0
 
 
 def _meaning(kind: str, likelihood: Likelihood | None, loss: Loss | None) -> Likelihood | Loss:

@@ -73,7 +73,7 @@ def tic(
     Parameters
     ----------
     model : torch.nn.Module
-        Looked at in evaluation mode, and left as it was.
+        With batch norm and dropout in evaluation mode, and left as it was.
     data : Samples
         The N training inputs and targets.
     loss : callable

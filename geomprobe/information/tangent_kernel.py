@@ -37,7 +37,8 @@ def ntk(
     Parameters
     ----------
     model : torch.nn.Module
-        Looked at in evaluation mode, and left as it was. Frozen parameters are left out.
+        With batch norm and dropout in evaluation mode, and left as it was. Frozen parameters are
+        left out.
     data : Samples
         N inputs; targets are not looked at.
     batch_size, dtype, memory_share

@@ -21,11 +21,13 @@ class Tokens(nn.Module):
     def __init__(self):
         super().__init__()
         self.tokens, self.places = nn.Embedding(11, 6), nn.Parameter(torch.randn(5, 6))
+        self.more = nn.Embedding(5, 6)
         self.layer = nn.TransformerEncoderLayer(6, 2, 12, batch_first=True)
         self.head = nn.Linear(6, 3)
 
     def forward(self, tokens):
-        return self.head(self.layer(self.tokens(tokens) + self.places).mean(1))
+        places = self.places + self.more(torch.arange(5))
+        return self.head(self.layer(self.tokens(tokens) + places).mean(1))
 
 
 def mlp():
@@ -70,7 +72,8 @@ MODELS = {
 def build(name):
     torch.manual_seed(0)
     model, x = MODELS[name]()
-    return model.double(), Samples(x.double() if x.is_floating_point() else x, torch.arange(7) % 3)
+    model = model.double().eval()
+    return model, Samples(x.double() if x.is_floating_point() else x, torch.arange(7) % 3)
 
 
 def share(data, rank, ends):
@@ -116,6 +119,9 @@ def test_what_maps_to_parameters_and_back_is_that_of_one_process(in_processes):
             "step": [part.detach().numpy() for part in step.values()],
             "norms": [gram.norm(step), some.norm(step), alone.norm(step), gram.fisher_rao_norm()],
             "some": [p.numpy() for p in some.rows.into_parameters(torch.arange(6.0)).values()],
+            "columns": [
+                p.numpy() for p in some.rows.into_parameters(torch.arange(12.0).view(6, 2)).values()
+            ],
             "into": some.rows.into_rows(step).numpy(),
             "shape": (gram.rows.shape, some.rows.shape),
         }

@@ -9,7 +9,16 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from geomprobe import Samples
-from geomprobe.information import Bernoulli, Gaussian, Softmax, fisher_gram
+from geomprobe.information import (
+    Bernoulli,
+    Gaussian,
+    Softmax,
+    fisher_eigenpairs,
+    fisher_gram,
+    fisher_sketch,
+    fisher_trace,
+    ntk,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -167,6 +176,7 @@ def dense(model, data, output_fisher):
 @pytest.mark.parametrize("name", GRID)
 def test_the_spectrum_is_that_of_the_dense_matrix(name, likelihood):
     model, data = build(name)
+    model.eval()
     meaning, output_fisher = LIKELIHOODS[likelihood]
     gram = fisher_gram(model, data, likelihood=meaning)
     matrix = dense(model, data, output_fisher)
@@ -206,15 +216,34 @@ def test_statistics_of_the_batch_are_refused_with_the_reason():
         nn.Linear(4, 5), nn.BatchNorm1d(5, track_running_stats=False), nn.Linear(5, 3)
     )
     with pytest.raises(ValueError, match=r"depend on the other samples or on chance.*statistics"):
-        fisher_gram(model, Samples(torch.randn(9, 4)), likelihood=Softmax())
+        fisher_gram(model.eval(), Samples(torch.randn(9, 4)), likelihood=Softmax())
 
 
-def test_a_model_in_training_mode_is_looked_at_in_evaluation_mode():
+@pytest.mark.parametrize("ask", [fisher_gram, fisher_trace, fisher_eigenpairs, fisher_sketch, ntk])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.BatchNorm1d(5),
+        lambda: nn.Dropout(0.1),
+        lambda: nn.MultiheadAttention(5, 1, dropout=0.1),
+        lambda: nn.LSTM(5, 5, num_layers=2, dropout=0.1),
+    ],
+)
+def test_what_mixes_samples_or_is_random_in_training_mode_is_refused_there(layer, ask):
+    model = nn.Sequential(nn.Linear(4, 5), layer())
+    options = {} if ask is ntk else {"likelihood": Softmax()}
+    with pytest.raises(ValueError, match=r"in training mode are 1 \(.*call model\.eval\(\) first"):
+        ask(model, Samples(torch.randn(9, 4)), **options)
+    assert model[1].training
+
+
+def test_what_is_the_same_in_training_mode_is_looked_at_there():
     model = nn.Sequential(
-        nn.Linear(4, 5), seen(nn.BatchNorm1d(5), 5), nn.Dropout(), nn.Linear(5, 3)
+        nn.Linear(4, 5), nn.LayerNorm(5), seen(nn.BatchNorm1d(5), 5).eval(), nn.Dropout(0.0)
     )
     data = Samples(torch.randn(9, 4))
-    training = fisher_gram(model.train(), data, likelihood=Softmax())
+    training = fisher_gram(model, data, likelihood=Softmax())
+    assert model[0].training
     assert training == fisher_gram(model.eval(), data, likelihood=Softmax())
 
 

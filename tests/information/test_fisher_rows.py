@@ -34,12 +34,14 @@ class Attentive(nn.Module):
 
 
 def attentive():
-    return Attentive().double(), Samples(torch.randn(5, 3, 4).double(), torch.randint(3, (5,)))
+    return Attentive().double().eval(), Samples(
+        torch.randn(5, 3, 4).double(), torch.randint(3, (5,))
+    )
 
 
 def mlp():
     model = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.5), nn.Tanh(), nn.Linear(5, 3)).double()
-    return model, Samples(torch.randn(7, 4).double(), torch.randint(3, (7,)))
+    return model.eval(), Samples(torch.randn(7, 4).double(), torch.randint(3, (7,)))
 
 
 def dense_rows(model, samples):
@@ -80,6 +82,11 @@ def test_both_ways_are_those_of_the_dense_matrix(make, batch_size):
     torch.testing.assert_close(rows.into_rows(split(model, v)), dense @ v, rtol=1e-10, atol=1e-12)
     found = joined(rows.into_parameters(u))
     torch.testing.assert_close(found, dense.T @ u, rtol=1e-10, atol=1e-12)
+    columns = torch.stack([u, 2 * u], dim=1)
+    for j, part in enumerate(
+        torch.cat([p.flatten(1) for p in rows.into_parameters(columns).values()], 1)
+    ):
+        torch.testing.assert_close(part, (j + 1) * found)
 
 
 def test_a_direction_may_leave_parameters_out():
@@ -173,6 +180,48 @@ def test_the_logarithm_of_the_determinant_is_that_of_the_spectrum():
     assert gram.log_determinant(50.0) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["true", "empirical"])
+def test_the_layers_are_the_blocks_on_the_diagonal(kind):
+    model, samples = attentive()
+    gram = fisher_gram(model, samples, kind=kind, likelihood=Softmax(), by_layer=True)
+    attention = {"layer.self_attn", "layer.self_attn.out_proj"}  # without a rule, as is head
+    rest = {"layer.linear1", "layer.linear2", "layer.norm1", "layer.norm2", "head", "again"}
+    assert gram.layers.keys() == {"(root)"} | attention | rest
+    whole = fisher_gram(model, samples, kind=kind, likelihood=Softmax())
+    assert not whole.layers
+    np.testing.assert_allclose(gram.gram, whole.gram, rtol=1e-12, atol=1e-18)
+    assert gram.layers["(root)"].trace() == 0
+    for name, layer in gram.layers.items():
+        prefix = "" if name == "(root)" else f"{name}."
+        owned = {n for n, p in model.named_parameters() if p.requires_grad and
+                 n.rpartition(".")[0] == prefix[:-1]}  # fmt: skip
+        for n, p in model.named_parameters():
+            p.requires_grad_(n in owned)
+        alone = fisher_gram(model, samples, kind=kind, likelihood=Softmax())
+        for n, p in model.named_parameters():
+            p.requires_grad_(n != "head.bias")
+        np.testing.assert_allclose(layer.gram, alone.gram, rtol=1e-10, atol=1e-16)
+        assert layer.n_parameters == alone.n_parameters
+        assert layer.rows.names == alone.rows.names
+        some = layer.subset([3, 1])
+        assert some == gram.subset([3, 1]).layers[name]
+    values, vectors = gram.layers["again"].eigenvectors(1)
+    assert vectors[0].keys() == {"again.weight", "again.bias"}
+    assert gram.norm(vectors[0]) ** 2 == pytest.approx(values[0])
+
+
+def test_layers_that_do_not_fit_are_refused_before_they_are_computed(monkeypatch):
+    from geomprobe import memory
+    from geomprobe.exceptions import MemoryEstimateError
+
+    model, samples = mlp()
+    needed = 24 * 14**2 + 64 * 2**20 + 8 * 7 * (4 + 5 + 2 * 5 + 5 + 2 * 3)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2 * (needed + 16 * 14**2))
+    fisher_gram(model, samples, likelihood=Softmax())
+    with pytest.raises(MemoryEstimateError, match="of 14 rows"):
+        fisher_gram(model, samples, likelihood=Softmax(), by_layer=True)
+
+
 def test_a_subset_maps_its_own_rows():
     model, samples = mlp()
     gram = fisher_gram(model, samples, likelihood=Softmax())
@@ -188,6 +237,7 @@ def test_the_model_and_its_gradients_are_left_alone():
     before = [(p.clone(), p.grad.clone()) for p in model.parameters()]
     stream = torch.get_rng_state()
     gram = fisher_gram(model, samples, likelihood=Softmax())
+    model.train()
     gram.natural_gradient({name: p.grad for name, p in model.named_parameters()}, 0.1)
     gram.eigenvectors(2)
     assert torch.equal(stream, torch.get_rng_state())
@@ -213,7 +263,7 @@ def test_the_model_and_its_gradients_are_left_alone():
         (
             lambda g: g.rows.into_parameters(torch.zeros(3)),
             ValueError,
-            r"shape \(14,\), got \(3,\)",
+            r"shape \(14,\) or \(14, j\), got \(3,\)",
         ),
     ],
 )

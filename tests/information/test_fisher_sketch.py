@@ -187,11 +187,11 @@ def cnn():
     model = nn.Sequential(
         nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)
     )
-    return model, Samples(torch.randn(30, 1, 6, 6), torch.randint(4, (30,)))
+    return model.eval(), Samples(torch.randn(30, 1, 6, 6), torch.randint(4, (30,)))
 
 
 def transformer():
-    return Tokens(), Samples(torch.randint(11, (30, 5)), torch.randint(3, (30,)))
+    return Tokens().eval(), Samples(torch.randint(11, (30, 5)), torch.randint(3, (30,)))
 
 
 @pytest.mark.parametrize("kind", ["true", "empirical"])
@@ -304,7 +304,7 @@ def test_model_and_streams_are_left_as_they_were():
     stream = torch.get_rng_state()
     fisher_sketch(model, data, columns=16, likelihood=Softmax())
     assert torch.equal(stream, torch.get_rng_state())
-    assert all(module.training for module in model.modules())
+    assert not any(module.training for module in model.modules())
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), grads, strict=True))
 

@@ -40,8 +40,9 @@ def dense_gram(model, samples, likelihood):
 class Positions(nn.Module):
     """Tokens, a table of positions, attention by linear layers, and a pooled head."""
 
-    def __init__(self, vocabulary=11, width=6, length=5):
+    def __init__(self, vocabulary=11, width=6, length=7, look_up=lambda table, at: table(at)):
         super().__init__()
+        self.look_up = look_up
         self.tokens = nn.Embedding(vocabulary, width, padding_idx=0)
         self.places = nn.Embedding(length, width)
         self.before = nn.LayerNorm(width)
@@ -51,7 +52,7 @@ class Positions(nn.Module):
         self.head = nn.Linear(4 * width, 3)
 
     def forward(self, tokens):
-        x = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1]))
+        x = self.tokens(tokens) + self.look_up(self.places, torch.arange(tokens.shape[1]))
         q, k, v = self.mixed(self.before(x)).chunk(3, dim=-1)
         x = x + (q @ k.transpose(1, 2)).softmax(-1) @ v
         return self.head(F.gelu(self.wide(self.after(x))).mean(1))
@@ -183,9 +184,20 @@ def test_several_outputs_with_a_gaussian():
     same(*COVERED["conv2d"](), "layer by layer", Gaussian(0.3))
 
 
-def test_a_transformer_but_for_its_table_of_positions():
-    # Looked up once for all samples: nothing in its call belongs to one of them.
-    same(Positions(), torch.randint(11, (6, 5)), "layer by layer; vmap: places.weight")
+@pytest.mark.parametrize("length", [5, 3])  # 6 samples, 3 of which are tried
+@pytest.mark.parametrize(
+    ("look_up", "route"),
+    [
+        (lambda table, at: table(at), "layer by layer"),
+        (lambda table, at: table(at[None]), "layer by layer"),
+        (lambda table, at: table(at[None]) + table(0 * at[None]), "layer by layer; vmap"),
+        # With an axis for each sample this would have one too many.
+        (lambda table, at: table(at)[None], "layer by layer; vmap"),
+    ],
+)
+def test_a_table_of_positions_that_is_looked_up_once_for_all_samples(look_up, route, length):
+    left = ": places.weight" if "vmap" in route else ""
+    same(Positions(look_up=look_up), torch.randint(11, (6, length)), route + left)
 
 
 @pytest.mark.parametrize("biased", [True, False])
@@ -199,8 +211,8 @@ def test_every_route_of_positions_gives_the_same(shape, biased, monkeypatch):
     inputs = torch.cat([values, torch.ones(4, 1, t, int(biased))], dim=3)
     rows = torch.einsum("nti,nkto->nkio", inputs[:, 0], grads[:, :, 0]).flatten(2)
     expected = (rows.flatten(0, 1) @ rows.flatten(0, 1).T).tril()
-    for penalty in (-1e9, 1e9):  # inner products, gradients
-        monkeypatch.setattr(factors, "_NARROW_PENALTY", penalty)
+    for penalty in (0.0, 1e9):  # inner products, gradients
+        monkeypatch.setattr(factors, "_INNER_PENALTY", penalty)
         for size in (1, 2**23):
             monkeypatch.setattr(factors, "_BUFFER_BYTES", size)
             monkeypatch.setattr(factors, "_MIXED_BYTES", size)

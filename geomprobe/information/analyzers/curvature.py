@@ -12,6 +12,7 @@ import torch
 
 from geomprobe.evidence import Evidence, Loss, Samples
 from geomprobe.findings import Estimate, Finding
+from geomprobe.hooks import quiet
 from geomprobe.information.analyzers.shared_gram import (
     drawn_from,
     require_at_least,
@@ -222,7 +223,8 @@ def _first(hessian: Curvature, found: Eigenpairs, seed: int) -> Estimate:
 def _takeuchi(evidence: Evidence, data: Samples, loss: Loss, damping: float) -> dict[str, Estimate]:
     assert evidence.model is not None
     try:
-        found = tic(evidence.model, data, loss=loss, damping=damping, seed=evidence.seed)
+        with quiet(evidence.model) as model:
+            found = tic(model, data, loss=loss, damping=damping, seed=evidence.seed)
     except ValueError as error:
         return {name: Estimate.undefined(str(error)) for name in _TAKEUCHI}
     note = found.penalty.note or f"at a damping of {damping:.3g}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from geomprobe.evidence import Evidence
 from geomprobe.findings import Estimate, Finding
+from geomprobe.hooks import quiet
 from geomprobe.information.analyzers.shared_gram import (
     NO_LOSS,
     Limits,
@@ -171,7 +172,8 @@ class EffectiveDimension:
     def _spectra(self, evidence: Evidence, likelihood: Likelihood) -> list[Array]:
         model, data = model_and_samples(evidence, self._limits)
         drawn = parameter_draws(model, self.draws, evidence.seed, radius=self.radius)
-        return [fisher_gram(one, data, likelihood=likelihood).significant() for one in drawn]
+        with quiet(model):
+            return [fisher_gram(one, data, likelihood=likelihood).significant() for one in drawn]
 
 
 Curve = tuple[Array, Array]  # values at each n, and their standard errors

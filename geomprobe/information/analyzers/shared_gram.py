@@ -80,7 +80,8 @@ def shared_gram(
 
     def compute() -> FisherGram:
         model, data = model_and_samples(evidence, limits)
-        return fisher_gram(model, data, kind=kind, likelihood=likelihood)
+        with quiet(model):
+            return fisher_gram(model, data, kind=kind, likelihood=likelihood)
 
     return evidence.shared(("fisher_gram", kind, likelihood, limits), compute)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from geomprobe.evidence import Evidence
 from geomprobe.findings import Estimate, Finding
+from geomprobe.hooks import quiet
 from geomprobe.information.analyzers.shared_gram import (
     drawn_from,
     model_and_samples,
@@ -86,7 +87,8 @@ class NeuralTangentKernel:
         """Yield one finding about the model."""
         limits = self.max_samples, self.max_rows, self.max_gigabytes
         model, data = model_and_samples(evidence, limits)
-        kernel = ntk(model, data)
+        with quiet(model):
+            kernel = ntk(model, data)
         notes = [
             f"N = {kernel.n_samples} inputs{drawn_from(evidence, kernel.n_samples)} with "
             f"{kernel.n_outputs} outputs; {kernel.n_parameters} trainable parameters; "
