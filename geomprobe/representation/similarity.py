@@ -116,7 +116,7 @@ def procrustes(X: Any, Y: Any, *, seed: int = 0) -> Estimate:
     -------
     Estimate
         From 0, where one is the other but for rotation, scale and shift, to the square root of 2.
-        A metric.
+        A metric. The fewer points there are beside the dimensions, the better anything aligns.
 
     References
     ----------
@@ -124,11 +124,13 @@ def procrustes(X: Any, Y: Any, *, seed: int = 0) -> Estimate:
     on neural representations. NeurIPS. Ding, F., Denain, J.-S. and Steinhardt, J. (2021). Grounding
     representation similarity through statistical testing. NeurIPS.
     """
-    x, y = _paired(X, Y)
+    x, y = (_narrowed(points) for points in _paired(X, Y))
 
     def distance(rows: Array) -> float:
         one, other = (_centred(points[rows]) for points in (x, y))
         scale = np.linalg.norm(one) * np.linalg.norm(other)
+        if scale == 0:  # Constant on these rows.
+            return math.nan
         aligned = np.linalg.svd(one.T @ other, compute_uv=False).sum() / scale
         return float(np.sqrt(max(0.0, 2 - 2 * aligned)))
 
@@ -145,6 +147,13 @@ def _paired(X: Any, Y: Any) -> tuple[Array, Array]:
             f"{len(x)} and {len(y)}"
         )
     return x, y
+
+
+def _narrowed(points: Array) -> Array:
+    """Return points of no more dimensions than there are points, with the same inner products."""
+    n, d = points.shape
+    narrow: Array = np.linalg.qr(points.T)[1].T if d > n else points
+    return narrow
 
 
 def _centred(points: Array) -> Array:

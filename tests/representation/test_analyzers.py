@@ -13,6 +13,7 @@ from geomprobe.representation import (
     levina_bickel,
     neural_collapse,
     participation_ratio,
+    procrustes,
     rank_me,
     two_nn,
 )
@@ -142,7 +143,12 @@ def test_layers_are_compared_on_the_samples_that_all_saw():
     assert first.scalars["cka_last"].stderr == pytest.approx(expected.stderr)
     assert first.scalars["cka_last"].n == len(ids) < 75
     assert set(first.scalars) == {"cka_last"}
-    assert set(third.scalars) == {"cka_previous"}
+    assert set(third.scalars) == {"cka_previous", "procrustes_previous"}
+    assert second.scalars["procrustes_previous"].value == pytest.approx(0, abs=1e-3)
+    b = np.stack([clouds[1].points[clouds[1].sample_ids.tolist().index(i)] for i in ids])
+    expected = procrustes(b, c, seed=4)
+    assert third.scalars["procrustes_previous"].value == pytest.approx(expected.value)
+    assert third.scalars["procrustes_previous"].stderr == pytest.approx(expected.stderr)
     matrix = np.stack([one.arrays["cka"] for one in (first, second, third)])
     np.testing.assert_allclose(matrix, matrix.T)
     np.testing.assert_allclose(np.diag(matrix), 1)
@@ -168,6 +174,16 @@ def test_a_layer_that_cannot_be_compared_fails_alone():
     assert "no sample ids" in found["nameless"].failed
     assert found["a"].scalars["cka_last"].value == pytest.approx(1, abs=1e-5)
     assert found["a"].arrays["cka"].shape == (2,)
+
+
+def test_a_layer_that_is_constant_on_the_samples_in_common_has_no_number():
+    a, b, _ = layers_of_same_samples()
+    points = 0 * b.points
+    alone = np.flatnonzero(~np.isin(b.sample_ids, a.sample_ids))
+    points[alone] = 1
+    _, found = similarities(a, PointCloud(points, sample_ids=b.sample_ids, layer="b"))
+    assert np.isnan(found.scalars["cka_previous"].value)
+    assert "points are equal" in found.scalars["procrustes_previous"].note
 
 
 def test_rows_that_are_not_finite_are_no_samples_in_common():

@@ -95,6 +95,20 @@ def test_procrustes_is_scipys():
     assert procrustes(X, transformed(X)).value == pytest.approx(0, abs=1e-6)
 
 
+def test_procrustes_of_more_dimensions_than_points():
+    X, Y = np.random.default_rng(0).normal(size=(2, 12, 40))
+    x, y = (one - one.mean(axis=0) for one in (X, Y))
+    aligned = np.linalg.svd(x.T @ y, compute_uv=False).sum()
+    aligned /= np.linalg.norm(x) * np.linalg.norm(y)
+    assert procrustes(X, Y).value == pytest.approx(np.sqrt(2 - 2 * aligned))
+
+
+def test_halves_on_which_a_representation_is_constant_are_left_out():
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    found = procrustes(X, np.eye(12)[:, :1])
+    assert 0 < found.stderr < 1
+
+
 def test_procrustes_obeys_the_triangle_inequality():
     rng = np.random.default_rng(0)
     X, Y, Z = (rng.normal(size=(20, d)) for d in (3, 4, 5))

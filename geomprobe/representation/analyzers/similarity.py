@@ -12,7 +12,7 @@ from geomprobe.clouds import PointCloud
 from geomprobe.evidence import Evidence
 from geomprobe.findings import Estimate, Finding
 from geomprobe.points import as_points
-from geomprobe.representation.similarity import cka_matrix
+from geomprobe.representation.similarity import cka_matrix, procrustes
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 
@@ -21,7 +21,7 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class RepresentationSimilarity:
-    """Debiased linear CKA between every two layers, on the samples that all of them saw.
+    """Linear CKA and Procrustes distance of layers, on the samples that all of them saw.
 
     Parameters
     ----------
@@ -30,9 +30,10 @@ class RepresentationSimilarity:
 
     Notes
     -----
-    Yields one finding a layer, in the order of the layers: ``cka_previous`` and ``cka_last``, with
-    the layers before it and at the end. Arrays: ``cka`` and ``cka_stderr``, with each of the
-    layers that have a finding that did not fail, in their order. O(L^2 n^2) for L layers.
+    Yields one finding a layer, in the order of the layers: ``cka_previous`` and ``cka_last``,
+    debiased, with the layers before it and at the end, and ``procrustes_previous``. Arrays: ``cka``
+    and ``cka_stderr``, with each of the layers that have a finding that did not fail, in their
+    order. O(L^2 n^2 + L n^3) for L layers.
     """
 
     max_points: int = 500
@@ -46,6 +47,9 @@ class RepresentationSimilarity:
         "decide it.",
         "cka_last": "Alignment with the last layer: how much of the final representation is there "
         "already, as far as directions of large variance tell.",
+        "procrustes_previous": "Distance from the layer before that no rotation, scale and shift "
+        "make up for, 0 to 1.41: it hears of many small directions too, and is too small where "
+        "there are few more samples than directions.",
     }
 
     def __post_init__(self) -> None:
@@ -103,10 +107,20 @@ class RepresentationSimilarity:
             scalars = {}
             if index > 0:
                 scalars["cka_previous"] = estimate(index, index - 1)
+                scalars["procrustes_previous"] = _procrustes(
+                    aligned[index - 1], aligned[index], seed
+                )
             if index < last:
                 scalars["cka_last"] = estimate(index, last)
             arrays = {"cka": values[index], "cka_stderr": errors[index]}
             yield Finding(self.name, layer, scalars, arrays, (note,))
+
+
+def _procrustes(before: Array, layer: Array, seed: int) -> Estimate:
+    try:
+        return procrustes(before, layer, seed=seed)
+    except ValueError as error:  # Constant on the samples in common.
+        return Estimate.undefined(str(error), n=len(layer), method="Procrustes distance")
 
 
 def _one_point_a_sample(cloud: PointCloud) -> tuple[Array, Array]:
