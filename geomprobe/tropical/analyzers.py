@@ -15,6 +15,7 @@ from geomprobe.evidence import Evidence, Samples
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.tropical.boundary_distance import boundary_distance
+from geomprobe.tropical.limits import NoRegions
 from geomprobe.tropical.local_complexity import local_complexity
 from geomprobe.tropical.patterns import activation_patterns, moves_between
 
@@ -38,7 +39,8 @@ class RegionDensity:
 
     Notes
     -----
-    Yields one finding about the model and one about each module that bends. Arrays:
+    Yields one finding about the model and one about each module that bends; of a model that is not
+    piecewise linear all numbers are undefined, with the reason. Arrays:
     ``boundary_distances`` and, if all directions were looked at, ``certified_radii``, sorted; of
     the model only.
     """
@@ -78,7 +80,11 @@ class RegionDensity:
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model and one about each module that bends."""
         model, data, note = _of(evidence, self.max_samples)
-        patterns = activation_patterns(model, data)
+        try:
+            patterns = activation_patterns(model, data)
+        except NoRegions as reason:
+            yield _undefined(self.name, self.readings, reason)
+            return
         seed = evidence.seed
         near = local_complexity(
             model, data, radius=self.radius, directions=self.directions, seed=seed
@@ -165,7 +171,12 @@ class RegionCrossings:
                 before = copy.deepcopy(model)
             before.load_state_dict(earlier.state)
             steps = (evidence.step or 0) - earlier.step
-        found = moves_between(activation_patterns(before, data), activation_patterns(model, data))
+        try:
+            after = activation_patterns(model, data)
+        except NoRegions as reason:
+            yield _undefined(self.name, self.readings, reason)
+            return
+        found = moves_between(activation_patterns(before, data), after)
         scalars = {
             "units_changed": found.crossings,
             "share_changed": found.share,
@@ -191,6 +202,12 @@ def _of(evidence: Evidence, most: int) -> tuple[nn.Module, Samples, str]:
     drawn = np.random.default_rng(evidence.seed).choice(len(data), most, replace=False)
     note = f"A uniform sample of {most} of {len(data)} inputs."
     return model, data.take(torch.from_numpy(np.sort(drawn))), note
+
+
+def _undefined(name: str, readings: Mapping[str, str], reason: Exception) -> Finding:
+    """Return the finding about a model that has no regions."""
+    scalars = {scalar: Estimate.undefined(str(reason)) for scalar in readings}
+    return Finding(name, "model", scalars)
 
 
 def _require_at_least_one(**counts: int) -> None:

@@ -1,6 +1,10 @@
-"""What stops a mesh: it has grown too large, or rounding no longer tells its walls apart."""
+"""What stops an analysis: no regions, a mesh too large, walls that rounding cannot tell apart."""
 
 from __future__ import annotations
+
+
+class NoRegions(ValueError):
+    """A model is not piecewise linear, or affine: it has no regions to tell of."""
 
 
 class TooManyInputs(Exception):

@@ -16,6 +16,7 @@ from geomprobe.evidence import Samples, forward
 from geomprobe.hooks import canonical_name, quiet
 from geomprobe.hooks.selection import unwrap
 from geomprobe.tropical.inputs import moves, rows_of
+from geomprobe.tropical.limits import NoRegions
 from geomprobe.tropical.operations import AFFINE, BENDS, CONSTANT, STANDS_FOR, TRAINING, Bend
 from geomprobe.tropical.tape import Kink, Step, Tape
 
@@ -46,7 +47,7 @@ def record(model: nn.Module, sample: Any) -> Tape:
     model = unwrap(model)
     for name, module in model.named_modules():
         if isinstance(module, _NormBase) and module.running_mean is None:
-            raise ValueError(_told(name, module, "normalizes by the statistics of its batch"))
+            raise NoRegions(_told(name, module, "normalizes by the statistics of its batch"))
     leaves, spec = pytree.tree_flatten(sample)
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     recorder = _Recorder(model)
@@ -84,7 +85,7 @@ def record_on(model: nn.Module, data: Samples) -> tuple[Tape, list[Tensor]]:
     sample, rows = rows_of(data)
     tape = record(model, sample)
     if not tape.kinks:
-        raise ValueError("nothing in the model bends: it is affine, and has one region")
+        raise NoRegions("nothing in the model bends: it is affine, and has one region")
     tape.require_agreement([part[:8] for part in rows])
     return tape, rows
 
@@ -208,9 +209,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         label = f"{name}#{number}" if number else name
         return Kink(label, operation, bend, call, tuple(output.shape))
 
-    def _refusal(self, what: str) -> ValueError:
+    def _refusal(self, what: str) -> NoRegions:
         module = self._module()
-        return ValueError(_told(self._names[module], module, what))
+        return NoRegions(_told(self._names[module], module, what))
 
     def _module(self) -> nn.Module:
         """Return the innermost module whose forward pass is under way."""

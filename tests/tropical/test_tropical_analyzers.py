@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import cloudpickle
 import numpy as np
@@ -120,13 +121,21 @@ def test_the_figure_of_distances_leaves_out_what_has_no_logarithm():
     assert "proved" not in wall_distances(gp.Finding("a", "model", arrays=part))[0].caption
 
 
-def test_a_smooth_model_is_told_what_applies():
-    smooth = nn.Sequential(nn.Linear(4, 3), nn.Tanh())
-    with pytest.warns(gp.GeomprobeWarning):
-        report = gp.audit(smooth, (X, Y), analyzers="region_density", progress=False)
-    (finding,) = report.findings
-    assert "applies tanh" in finding.failed
-    assert "take any network" in finding.failed
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (nn.Sequential(nn.Linear(4, 3), nn.Tanh()), r"applies tanh.*effective_degree.*any network"),
+        (nn.Linear(4, 3), "nothing in the model bends"),
+    ],
+)
+def test_a_model_without_regions_is_told_the_reason(model, reason):
+    analyzers = [RegionDensity(), RegionCrossings(reference=model)]
+    for analyzer in analyzers:
+        (finding,) = gp.analyze(evidence(model=model), analyzer, strict=True)
+        assert set(finding.scalars) == set(analyzer.readings)
+        for one in finding.scalars.values():
+            assert np.isnan(one.value)
+            assert re.search(reason, one.note)
 
 
 def trained(monitor, model, steps, optimizer):
