@@ -13,8 +13,6 @@ from geomprobe.topology.analyzers import LayerTopology
 STEPS = 50
 # They make thousands of passes, or ask for a longer path, and so look once, at the last step.
 AT_THE_END = ["critical_point", "curvature", "local_learning_coefficient", "trajectory_topology"]
-# A transformer is not piecewise linear.
-OF_REGIONS = {"region_crossings", "region_density"}
 ONCE = dict(strict=True, every=f"{STEPS} steps", analyzers=AT_THE_END)
 
 
@@ -41,11 +39,9 @@ def transformer():
     return Net(), torch.randn(64, 5, 4)
 
 
-def options(build, x, y, folder):
+def options(x, y, folder):
     """Every feature of a monitor."""
     often = {*gp.registered_analyzers()} - {*AT_THE_END, "layer_topology"}
-    if build is transformer:
-        often -= OF_REGIONS
     return dict(
         probe_data=(x, y),
         every="25 steps",
@@ -69,7 +65,7 @@ def train(build, folder, watch=()):
     y = torch.randint(4, (64,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     loss_function = nn.functional.cross_entropy
-    monitors = [gp.Monitor(model, **{**options(build, x, y, folder), **one}) for one in watch]
+    monitors = [gp.Monitor(model, **{**options(x, y, folder), **one}) for one in watch]
     probe = gp.Probe(model, "*", max_width=16, strict=True)
     if watch:
         probe.attach()
