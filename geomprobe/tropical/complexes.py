@@ -223,8 +223,9 @@ def _everywhere(
 def _not_general(seen: DegenerateWalls, d: int) -> ValueError:
     return ValueError(
         f"more than {d} walls go through one point, seen at {seen.kink!r}: duplicated units, zero "
-        "biases, or a wall through a corner of the box. Give perturb=1e-6, say, for the count of a "
-        "network moved so; slice_regions takes planes as they are"
+        "biases, windows of a maximum that overlap, or a wall through a corner of the box. Give "
+        "perturb=1e-6, say, for the count of a network moved so (windows that overlap remain); "
+        "slice_regions takes planes as they are"
     )
 
 
