@@ -186,7 +186,7 @@ def test_affinitree(seed):
 
 def test_the_two_meshes_agree_in_the_plane(monkeypatch):
     # Half-edges, and vertices and edges with hashed faces, are independent of each other.
-    import geomprobe.tropical.complexes as module
+    import geomprobe.tropical.enumeration as module
 
     model = he_network(2, 32, 32, 1)
     polygons = region_complex(model, unit_box(2))
@@ -428,7 +428,7 @@ def test_what_does_not_fit_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("widths", [(2, 32, 32, 1), (3, 32, 32, 1), (4, 12, 12, 1), (5, 10, 10, 1)])
 def test_the_estimate_is_of_the_right_size(widths, monkeypatch):
-    import geomprobe.tropical.complexes as module
+    import geomprobe.tropical.enumeration as module
 
     told = []
     monkeypatch.setattr(module, "require_memory", lambda needed, *_, **__: told.append(needed))
