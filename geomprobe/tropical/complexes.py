@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,14 @@ import torch
 from torch import nn
 
 from geomprobe.exceptions import MemoryEstimateError
-from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 from geomprobe.tropical.charts import Chart, affine_maps
+from geomprobe.tropical.enumeration import REMEDY, enumerated, room_for_vertices
 from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells, affinity, regions, same_branches, same_map
 from geomprobe.tropical.perturbation import perturbed
 from geomprobe.tropical.recording import record
-from geomprobe.tropical.segments import ROUNDING, breakpoints
+from geomprobe.tropical.segments import ROUNDING
 from geomprobe.tropical.tape import Tape
 from geomprobe.values import ByValue
 
@@ -31,8 +30,6 @@ LARGEST_DIMENSION = 10
 CUBE, WIDEST_CUBE = 1e6, 1e9
 #: Cells at which the network is compared with the mean of their corners.
 _CHECKED = 1000
-#: What to do instead, where a complex does not fit.
-REMEDY = "Take a smaller part, or look along lines (linear_pieces) or in planes (slice_regions)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +220,9 @@ def _everywhere(
 def _not_general(seen: DegenerateWalls, d: int) -> ValueError:
     return ValueError(
         f"more than {d} walls go through one point, seen at {seen.kink!r}: duplicated units, zero "
-        "biases, or a wall through a corner of the box. Give perturb=1e-6, say, for the count of a "
-        "network moved so; slice_regions takes planes as they are"
+        "biases, windows of a maximum that overlap, or a wall through a corner of the box. Give "
+        "perturb=1e-6, say, for the count of a network moved so (windows that overlap remain); "
+        "slice_regions takes planes as they are"
     )
 
 
@@ -251,32 +249,18 @@ def _recorded(model: nn.Module, low: Array, high: Array) -> tuple[Tape, Chart]:
     unit = torch.eye(low.size, dtype=torch.float64, device=parameter.device)
     axes = unit.reshape(low.size, 1, *low.shape)
     chart = Chart([torch.zeros_like(axes[0])], [axes])
+    low, high = (np.nan_to_num(side.reshape(-1), posinf=10, neginf=-10) for side in (low, high))
+    some = low + (high - low) * np.random.default_rng(0).random((8, len(low)))
+    tape.require_agreement(chart.rows(some))
     return tape, chart
-
-
-@dataclass(eq=False)
-class _Found:
-    """What a mesh has come to."""
-
-    vertices: Array
-    outputs: Array
-    edges: Array
-    f_vector: tuple[int, ...]
-    cells: Cells
-    walls: Callable[[], Array]
-    phantoms: bool
-    failures: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 def _in_box(
     tape: Tape, chart: Chart, low: Array, high: Array, notes: list[str], share: float
 ) -> RegionComplex:
-    d = len(low)
     limit = room_for_vertices(tape, chart, low, high, share)
     try:
-        enumerate_ = {1: _interval, 2: _polygons}.get(d, _cells)
-        found = enumerate_(tape, chart, low, high, limit)
+        found = enumerated(tape, chart, low, high, limit)
     except TooManyInputs as reached:
         raise MemoryEstimateError(
             f"the complex has more vertices than fit into memory: {reached.inputs} were reached "
@@ -306,66 +290,3 @@ def _in_box(
         found.walls,
         found.phantoms,
     )
-
-
-def _interval(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
-    ends = np.stack([low, high])
-    points = breakpoints(tape, chart.rows(ends[:1]), chart.rows(ends[1:]), most=limit)
-    n = len(points.t) - 1
-    pairs = np.stack([np.arange(n), np.arange(n) + 1], 1)
-    vertices = (1 - points.t[:, None]) * low + points.t[:, None] * high
-    cells = Cells(pairs.reshape(-1), 2 * np.arange(n))
-    return _Found(vertices, points.values, pairs, (n + 1, n), cells, lambda: pairs[: n - 1], False)
-
-
-def _polygons(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
-    from geomprobe.tropical.polygons import Polygons
-
-    corners = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
-    mesh = Polygons(4, limit)
-    outputs = tape.run(mesh, *chart.rows(corners)).cpu().numpy()
-    vertices = mesh.positions(corners)
-    counts = (len(vertices), len(mesh.edges), mesh.faces)
-    found = _Found(vertices, outputs, mesh.edges, counts, mesh.cells(), mesh.walls, mesh.phantoms)
-    found.failures, found.notes = mesh.failures(), mesh.notes()
-    return found
-
-
-def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> _Found:
-    from geomprobe.tropical.skeleton import Skeleton
-
-    d = len(low)
-    corners = np.where((np.arange(2**d)[:, None] >> np.arange(d)) & 1, high, low)
-    mesh = Skeleton(d, limit)
-    outputs = tape.run(mesh, *chart.rows(corners)).cpu().numpy()
-    vertices = mesh.positions(corners)
-    around = mesh.surroundings(vertices)
-    counts = tuple(int(count) for count in around.counts)
-    walls = partial(mesh.walls, around)
-    found = _Found(vertices, outputs, mesh.edges, counts, mesh.cells(around), walls, mesh.phantoms)
-    problems = {
-        "crossed faces do not have just two crossed edges": mesh.unpaired,
-        "edges are missing at vertices": around.missing,
-        "edges contradict each other about their walls": around.spoiled,
-    }
-    found.failures = [f"{count} {what}" for what, count in problems.items() if count]
-    return found
-
-
-def room_for_vertices(tape: Tape, chart: Chart, low: Array, high: Array, share: float) -> int:
-    """Return how many vertices may be kept; refuse a box that should have more.
-
-    The number to expect is got from the breakpoints along the lines through the middle of the box:
-    n hyperplanes that each cross all of them would make of the order of n^d / d! vertices.
-    """
-    d = len(low)
-    middle = (low + high) / 2
-    starts, ends = (np.where(np.eye(d, dtype=bool), corner, middle) for corner in (low, high))
-    found = breakpoints(tape, chart.rows(starts), chart.rows(ends), most=10**7)
-    on_line = np.bincount(found.segment[found.origin >= 0], minlength=d)
-    expected = float(np.prod(on_line + 2.0)) / math.factorial(d)
-    a_vertex = 8 * (4 * tape.widest + d * (8 + d))
-    what = f"the complex of about {expected:.1g} vertices"
-    require_memory(int(expected * a_vertex), what, REMEDY, share=share)
-    allowed = allowed_bytes(share=share)
-    return 10**9 if allowed is None else allowed // a_vertex

@@ -31,10 +31,6 @@ def by_linear_programs(model, d, half_width=1.0):
 
     def has_interior(rows, offsets):
         norms = np.linalg.norm(rows, axis=1)
-        if (norms == 0).any():
-            return bool((offsets[norms == 0] > 0).all()) and has_interior(
-                rows[norms > 0], offsets[norms > 0]
-            )
         # rows x + offsets >= radius * norms; the largest radius of a ball that also fits the box.
         left = np.column_stack([-rows, norms])
         box = np.column_stack([np.vstack([np.eye(d), -np.eye(d)]), np.ones(2 * d)])
@@ -56,6 +52,9 @@ def by_linear_programs(model, d, half_width=1.0):
                 level + 1, 0, mask * (w @ slope), mask[:, 0] * (w @ offset + b), rows, offsets, []
             )
         row, height = w[unit] @ slope, w[unit] @ offset + b[unit]
+        if not row.any():  # Constant here, and off where it is zero.
+            now = [*active, float(height > 0)]
+            return count(level, unit + 1, slope, offset, rows, offsets, now)
         total = 0
         for sign in (1, -1):
             further = np.vstack([rows, sign * row]), np.append(offsets, sign * height)
@@ -91,6 +90,26 @@ def test_linear_programs_count_the_same(widths, seed):
     found = region_complex(model, unit_box(d))
     assert found.certified
     assert found.activation_regions == by_linear_programs(model, d)
+
+
+@pytest.mark.parametrize("widths", [(1, 5, 4, 1), (2, 4, 3, 1), (3, 4, 3, 1)])
+def test_whole_numbers_as_weights_are_counted_or_refused(widths):
+    # Parallel, equal and constant units, and many walls through one point.
+    d, refused = widths[0], []
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        model = he_network(*widths)
+        for part in model.parameters():
+            part.data = torch.randint(-1, 2, part.shape, generator=generator).double()
+        try:
+            found = region_complex(model, ([-1.37] * d, [1.37] * d))
+        except ValueError as error:
+            refused.append(str(error))
+            continue
+        assert found.certified
+        assert found.activation_regions == by_linear_programs(model, d, 1.37)
+    assert all(f"more than {d} walls go through one point" in message for message in refused)
+    assert bool(refused) == (d > 2)
 
 
 @pytest.mark.parametrize(("widths", "points"), [((2, 8, 6, 1), 600), ((3, 5, 4, 1), 80)])
@@ -167,7 +186,7 @@ def test_affinitree(seed):
 
 def test_the_two_meshes_agree_in_the_plane(monkeypatch):
     # Half-edges, and vertices and edges with hashed faces, are independent of each other.
-    import geomprobe.tropical.complexes as module
+    import geomprobe.tropical.enumeration as module
 
     model = he_network(2, 32, 32, 1)
     polygons = region_complex(model, unit_box(2))
@@ -255,6 +274,40 @@ def test_other_bends(act):
     if act is not nn.Hardtanh:  # Two parallel walls a unit.
         relu = region_complex(he_network(3, 6, 1), unit_box(3)).activation_regions
         assert found.activation_regions > relu
+
+
+class Everything(nn.Module):
+    """A skip, PReLU, max-pooling, concatenation, absolute values, clipping and a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.slope = nn.Linear(3, 4), nn.Linear(4, 4), nn.PReLU(4)
+        self.filter = nn.Conv1d(1, 2, 2)
+
+    def forward(self, x):
+        h = torch.relu(self.first(x))
+        h = h + self.slope(self.second(h))
+        h = torch.cat([nn.functional.max_pool1d(h[:, None], 2)[:, 0], (h - 0.3).abs()[:, :2]], 1)
+        return self.filter(h.clamp(-0.4, 0.6)[:, None]).flatten(1)
+
+
+def test_every_operation_bends_where_the_gradient_changes():
+    model = Everything().double()
+    found = region_complex(model, unit_box(3))
+    assert found.certified
+
+    def gradients(points):
+        points = points.requires_grad_()
+        outputs = model(points).sum(0)
+        parts = [torch.autograd.grad(out, points, retain_graph=True)[0] for out in outputs]
+        return torch.cat(parts, 1).numpy().round(9) + 0.0
+
+    cells = gradients(torch.from_numpy(found.points))
+    axis = torch.linspace(-0.999, 0.999, 45, dtype=torch.float64)
+    seen = {row.tobytes() for row in gradients(torch.cartesian_prod(axis, axis, axis))}
+    assert seen <= {row.tobytes() for row in cells}
+    assert 0.8 * found.linear_regions < len(seen) <= found.linear_regions
 
 
 def test_a_finite_box_does_not_hold_the_whole_space():
@@ -375,7 +428,7 @@ def test_what_does_not_fit_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("widths", [(2, 32, 32, 1), (3, 32, 32, 1), (4, 12, 12, 1), (5, 10, 10, 1)])
 def test_the_estimate_is_of_the_right_size(widths, monkeypatch):
-    import geomprobe.tropical.complexes as module
+    import geomprobe.tropical.enumeration as module
 
     told = []
     monkeypatch.setattr(module, "require_memory", lambda needed, *_, **__: told.append(needed))

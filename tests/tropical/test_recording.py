@@ -2,12 +2,13 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from geomprobe.tropical import linear_pieces
+from geomprobe.tropical import linear_pieces, region_complex
 from geomprobe.tropical.operations import AFFINE, BENDS
 from geomprobe.tropical.recording import record
 from geomprobe.tropical.tape import Still
@@ -91,6 +92,9 @@ def test_python_that_looks_at_the_values_elsewhere():
 
     with pytest.raises(ValueError, match="does not do the same at every input"):
         linear_pieces(Sneaky(), torch.zeros(2), torch.ones(2))
+    for box in (([-3.0, -3.0], [3.0, 3.0]), ([-np.inf] * 2, [np.inf] * 2)):
+        with pytest.raises(ValueError, match="does not do the same at every input"):
+            region_complex(Sneaky(), box)
 
 
 def test_outputs():

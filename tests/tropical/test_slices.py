@@ -1,6 +1,5 @@
 """Planes through three inputs: closed forms, the complex of the same plane, and the network."""
 
-import itertools
 import math
 
 import numpy as np
@@ -8,19 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.tropical import region_complex, slice_regions
-
-
-def he_network(*widths, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    layers = []
-    for fan_in, fan_out in itertools.pairwise(widths):
-        layer = nn.Linear(fan_in, fan_out, dtype=torch.float64)
-        with torch.no_grad():
-            for part, scale in ((layer.weight, (2 / fan_in) ** 0.5), (layer.bias, 0.5)):
-                part.copy_(scale * torch.randn(part.shape, generator=generator).double())
-        layers += [layer, nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
+from tests.tropical.networks import he_network
 
 
 def corners(*points):
@@ -113,6 +102,16 @@ def test_a_dead_layer_merges_all_activation_regions_into_one_linear_region():
 def test_bad_input(points, options, message):
     with pytest.raises(ValueError, match=message):
         slice_regions(he_network(2, 4, 1), *corners(*map(list, points)), **options)
+
+
+def test_what_does_not_fit_is_refused(monkeypatch):
+    model, plane = he_network(2, 32, 32, 1), corners([-1, -1], [1, -1], [-1, 1])
+    with pytest.raises(MemoryEstimateError, match=r"of about .* vertices needs about"):
+        slice_regions(model, *plane, memory_share=1e-9)
+    # Where the estimate was too low, the count reached is told.
+    monkeypatch.setattr("geomprobe.tropical.slices.room_for_vertices", lambda *_: 500)
+    with pytest.raises(MemoryEstimateError, match=r"polygons .*: \d{3} were reached at '\d'"):
+        slice_regions(model, *plane)
 
 
 def test_picture():
