@@ -152,7 +152,7 @@ class TrajectoryRecorder:
             f"a trajectory of {kept} points in {width} dimensions",
             "Give a smaller dim (projection), fewer points or samples, or a smaller window.",
         )
-        self._respond()
+        self._respond()  # Samples that the model or the loss cannot take are refused at once.
         self._every, self._points, self._window, self._seed = every, points, window, seed
         self._path = _Path()
         self._kept: list[_Point] = []

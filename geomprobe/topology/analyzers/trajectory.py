@@ -157,16 +157,18 @@ class TrajectoryTopology:
             dimension = ph_dimension(
                 distances, metric="precomputed", alpha=self.alpha, random_state=self.seed
             )
-            found = self._numbers(distances, evidence.n_train)
+            found, note = self._numbers(distances, evidence.n_train), ""
             if space.field != "points":
                 found = self._with_errors(found, values, space, evidence.n_train)
+                note = f"by {values.shape[1]} samples"
             elif trajectory.meta.get("projection") is not None:
                 found = {
-                    name: replace(one, exact=False, stderr=np.nan, note="of the projected path")
-                    for name, one in found.items()
+                    name: replace(one, exact=False, stderr=np.nan) for name, one in found.items()
                 }
-            found["ph_dimension"] = dimension.estimate
-            scalars |= {space.prefix + name: estimate for name, estimate in found.items()}
+                note = "of the projected path"
+            for name, one in {"ph_dimension": dimension.estimate, **found}.items():
+                notes_of_one = "; ".join(filter(None, (one.note, note)))
+                scalars[space.prefix + name] = replace(one, note=notes_of_one)
             arrays[f"{space.prefix}subset_sizes"] = dimension.sizes.astype(float)
             arrays[f"{space.prefix}subset_sums"] = dimension.sums
         yield Finding(self.name, "model", scalars, arrays, tuple(notes))
@@ -205,14 +207,12 @@ class TrajectoryTopology:
                 return np.full(len(found), np.nan)
             return np.array([one.value for one in self._numbers(distances, n_train).values()])
 
-        n = values.shape[1]
-        errors = delete_half_stderr(numbers, n, replicates=8, seed=self.seed)
+        errors = delete_half_stderr(numbers, values.shape[1], replicates=8, seed=self.seed)
         return {
             name: replace(
                 one,
                 exact=False,
                 stderr=float(np.hypot(one.stderr, error)),
-                note="; ".join(filter(None, (one.note, f"by {n} samples"))),
             )
             for (name, one), error in zip(found.items(), errors, strict=True)
         }
