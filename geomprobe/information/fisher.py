@@ -164,7 +164,9 @@ def gram_of(
         layers = setting.layers()
         room.require(layers, setting.left(layers))
         zeros = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
-        parts = {owner: zeros.clone() if by_layer else zeros for owner in owners.values()}
+        parts = {
+            one: zeros.clone() if by_layer else zeros for one in dict.fromkeys(owners.values())
+        }
         try:
             for group in room.groups(layers):
                 _add_layers(parts, setting, group, room.chunk_of(layers))
