@@ -84,6 +84,8 @@ def _loss(spec: str) -> Any:
 
 def _analyzers(spec: str) -> list[Any]:
     names = [name.strip() for name in spec.split(",")]
+    if not all(names):
+        raise ValueError(f"--analyzers takes names between commas, got {spec!r}")
     return [load_object(name) if ":" in name else name for name in names]
 
 
@@ -127,6 +129,8 @@ def audit(
     from geomprobe.exceptions import FailedAnalysisWarning
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output names a folder for the reports, and {output} is a file")
     built = _made_by(model)
     if weights is not None:
         load_weights(built, weights)
@@ -137,7 +141,7 @@ def audit(
         _made_by(data),
         loss=_loss(loss),
         layers=layers or "auto",
-        analyzers=_analyzers(analyzers) if analyzers else None,
+        analyzers=None if analyzers is None else _analyzers(analyzers),
         points=points,
         samples=samples,
         n_train=n_train,

@@ -64,10 +64,16 @@ class Samples:
         return leading_size(self.inputs) or 0
 
     def take(self, rows: Any) -> Samples:
-        """Return the samples of the given rows (slice, indices or mask)."""
+        """Return a copy of the samples of the given rows (slice, indices or mask).
+
+        A model that works in place on its inputs then changes nobody's.
+        """
+        view = isinstance(rows, slice)
 
         def rows_of(leaf: Any) -> Any:
-            return leaf[rows] if isinstance(leaf, torch.Tensor) and leaf.ndim else leaf
+            if not isinstance(leaf, torch.Tensor) or not leaf.ndim:
+                return leaf
+            return leaf[rows].clone() if view else leaf[rows]
 
         return Samples(*(pytree.tree_map(rows_of, part) for part in self.parts))
 

@@ -166,6 +166,7 @@ def test_a_failed_finding_is_said_once_and_makes_the_exit_code_partial(folder, c
         (("mine:build", "--data", "mine:data", "--loss", "hinge"), "must be one of cross_entropy"),
         (("mine:build", "--data", "mine:data", "--analyzers", "fischer"), "no analyzer 'fischer'"),
         (("mine:build", "--data", "mine:data", "--analyzers", "mine:build"), "is no analyzer"),
+        (("mine:build", "--data", "mine:data", "-o", "w.pt"), "w.pt is a file"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_and_exit_code_2(folder, cli, arguments, message):

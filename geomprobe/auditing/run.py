@@ -79,6 +79,9 @@ def audit(
     """
     from tqdm.auto import tqdm
 
+    for name, value, least in (("seed", seed, 0), ("samples", samples, 1), ("n_train", n_train, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
     started = time.perf_counter()
     with streams_kept():
         chosen = resolve_analyzers(analyzers)

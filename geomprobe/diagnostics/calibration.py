@@ -101,8 +101,8 @@ def calibrate(
     """Fit a combination of diagnostics on a zoo of your own.
 
     Ranks of the gap are regressed on ranks of the diagnostics with a ridge penalty (by generalised
-    cross-validation). Each fold of cells is predicted from the others; the score and the interval
-    come from these predictions alone.
+    cross-validation). Each fold of cells is predicted from the others; the score comes from these
+    predictions alone, and the interval from those of the models one by one.
 
     Parameters
     ----------
@@ -146,26 +146,28 @@ def calibrate(
     references = tuple(
         np.sort(cells.diagnostics[name][np.isfinite(cells.diagnostics[name])]) for name in names
     )
-    ranks = np.stack(
-        [
-            _rank_among(cells.diagnostics[name], reference)
-            for name, reference in zip(names, references, strict=True)
-        ],
-        axis=1,
-    )
-    gap = _rank_among(cells.gap, np.sort(cells.gap))
-    predicted = np.empty_like(gap)
+
+    def features(of: ModelZoo) -> Array:
+        known = zip(names, references, strict=True)
+        return np.stack([_rank_among(of.diagnostics[name], among) for name, among in known], 1)
+
+    ranks, one_by_one, in_order = features(cells), features(zoo), np.sort(cells.gap)
+    gap, gaps = _rank_among(cells.gap, in_order), _rank_among(zoo.gap, in_order)
+    predicted, missed = np.empty_like(gap), np.empty_like(gaps)
     for rest, fold in KFold(folds, shuffle=True, random_state=seed).split(ranks):
         ridge = RidgeCV(alphas=_PENALTIES).fit(ranks[rest], gap[rest])
         predicted[fold] = ridge.predict(ranks[fold])
-    missed = np.sort(np.abs(predicted - gap))
+        models = np.isin(zoo.cell, fold)
+        missed[models] = np.abs(ridge.predict(one_by_one[models]) - gaps[models])
+    # Beyond the largest miss no finite interval is sure enough.
+    missed = np.append(np.sort(missed), 1.0)
     ridge = RidgeCV(alphas=_PENALTIES).fit(ranks, gap)
     return Calibration(
         diagnostics=names,
         coefficients=np.asarray(ridge.coef_, float),
         tau=kendall(predicted, cells.gap),
         psi=granulated_kendall(cells.levels, predicted, cells.gap).psi,
-        half_width=float(missed[min(math.ceil((len(gap) + 1) * level), len(gap)) - 1]),
+        half_width=float(missed[min(math.ceil((len(zoo) + 1) * level), len(zoo) + 1) - 1]),
         level=level,
         n_cells=len(cells),
         _intercept=float(ridge.intercept_),

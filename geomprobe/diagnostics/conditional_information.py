@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from geomprobe.diagnostics.pairs import require_numbers
 from geomprobe.storage import Array
 
 
@@ -43,6 +44,7 @@ class ConditionalInformation:
     def __init__(
         self, levels: Array, measure: Array, gap: Array, *, max_conditions: int = 2
     ) -> None:
+        require_numbers(measure, gap)
         n, n_axes = levels.shape
         first, second = (index.reshape(-1) for index in np.indices((n, n)))
         v, w = measure[first] - measure[second], gap[first] - gap[second]
@@ -56,10 +58,14 @@ class ConditionalInformation:
         ]
 
     def __call__(self, weight: Array | None = None) -> float:
-        """Return K of cells that count as often as their weights say; NaN where no pair differs."""
+        """Return K of cells that count as often as their weights say.
+
+        A set S that leaves nothing of the gap's order unknown is passed over, and K is NaN where
+        every one does.
+        """
         pairs = None if weight is None else weight[self._first] * weight[self._second]
         scores = [_information(key, pairs) for key in self._keys]
-        return float(np.min(scores)) if scores else float("nan")
+        return min((score for score in scores if score == score), default=float("nan"))
 
 
 def conditional_information(
@@ -86,13 +92,14 @@ def pgdl_score(levels: Array, measure: Array, gap: Array) -> float:
     Raises
     ------
     ValueError
-        For a grid that lacks a cell or has one twice, or has one hyper-parameter only.
+        For a grid that lacks a cell or has one twice, or has one hyper-parameter only; for NaN.
 
     References
     ----------
     Jiang, Y. et al. (2020). NeurIPS 2020 competition: predicting generalization in deep learning.
     arXiv:2012.07976. The rule is that of its scoring program.
     """
+    require_numbers(measure, gap)
     n, n_axes = levels.shape
     if n_axes < 2:
         raise ValueError("this score conditions on two hyper-parameters, and the zoo has one axis")

@@ -41,6 +41,7 @@ def neighbours(levels: Array) -> Neighbours:
     -----
     O(n^2 n_axes) time and O(n^2) memory.
     """
+    levels = levels.astype(np.int64)
     first, second = np.triu_indices(len(levels), k=1)
     differ = levels[first] != levels[second]
     close = differ.sum(axis=1) == 1
@@ -49,6 +50,13 @@ def neighbours(levels: Array) -> Neighbours:
     granule[np.arange(len(axis)), axis] = -1  # A row with one entry blanked names the granule.
     group = np.unique(granule, axis=0, return_inverse=True)[1].reshape(-1)
     return Neighbours(first, second, axis, group)
+
+
+def require_numbers(measure: Array, gap: Array) -> None:
+    """Refuse NaN, which has no place in an order."""
+    unknown = int((np.isnan(measure) | np.isnan(gap)).sum())
+    if unknown:
+        raise ValueError(f"{unknown} of {len(gap)} models have a NaN: leave them out")
 
 
 def sign_products(measure: Array, gap: Array, first: Array, second: Array) -> Array:

@@ -73,8 +73,8 @@ def chance_band(
 def noise_ceiling(zoo: ModelZoo, score: Callable[[Array, Array], float]) -> float:
     """Return what the gap on one half of the test set scores against that on the other.
 
-    No diagnostic can be expected to score higher than the gap does itself. NaN where the zoo has
-    no halves.
+    Both are noisier than the whole, so this lies below what a perfect diagnostic scores, and tells
+    how much of the order is noise of the test set. NaN where the zoo has no halves.
 
     Parameters
     ----------

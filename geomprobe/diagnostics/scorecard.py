@@ -16,7 +16,7 @@ from geomprobe.diagnostics.partial_rank import (
     partial_spearman,
     residuals,
 )
-from geomprobe.diagnostics.rank_agreement import granulated, granulated_kendall, kendall
+from geomprobe.diagnostics.rank_agreement import granulated, kendall
 from geomprobe.diagnostics.reference_rows import chance_band, noise_ceiling, oracle_rows
 from geomprobe.diagnostics.reliability import seed_reliability
 from geomprobe.diagnostics.sign_error import sign_errors
@@ -66,14 +66,14 @@ def scorecard(
     Raises
     ------
     ValueError
-        For an unknown baseline, or a zoo without diagnostics.
+        For an unknown baseline, a zoo without diagnostics, or fewer than 2 replicates or draws.
 
     Notes
     -----
     The verdict on a diagnostic, by rule and in this order:
 
-    * *predictive*: the interval of the partial correlation is above 0, and that of psi above the
-      best baseline's psi less 0.05 (above 0 without baselines);
+    * *predictive*: the interval of the partial correlation is above 0, and that of psi above both
+      0 and the best baseline's psi less 0.05;
     * *under-powered*: the interval of the partial correlation holds both 0 and 0.3, so this zoo
       cannot say; or fewer than 8 cells have a number;
     * *confounded*: psi or tau is above 0.2, and the partial correlation may be 0 or is not
@@ -95,9 +95,13 @@ def scorecard(
         )
     from tqdm.auto import tqdm
 
+    if min(replicates, draws) < 2:
+        raise ValueError(f"replicates and draws must be at least 2, got {replicates} and {draws}")
     cards: dict[str, ScoreCard] = {}
+    # Baselines first: no verdict without them, should this be interrupted.
+    names = sorted(zoo.diagnostics, key=lambda name: name not in baselines)
     try:
-        for name in tqdm(zoo.diagnostics, desc="score cards", disable=not progress):
+        for name in tqdm(names, desc="score cards", disable=not progress):
             cards[name] = _card(zoo, name, n_test, replicates, draws, seed)
     except KeyboardInterrupt:
         if not cards:
@@ -114,7 +118,7 @@ def scorecard(
         "partial": lambda m: partial_spearman(m, cells.gap, cells.levels),
     }
     return ScoreTable(
-        cards=judged(cards, baselines),
+        cards=judged({name: cards[name] for name in zoo.diagnostics if name in cards}, baselines),
         n_cells=len(cells),
         n_models=len(zoo),
         chance={
@@ -185,6 +189,7 @@ def _card(
             ]
         )
 
+    by_axis = granulated(near, n_axes, measure, gap, np.ones(len(gap))).by_axis
     tau, psi, bits, partial = _bootstrap(statistic, len(gap), replicates, seed)
     models = np.isfinite(values)
     index = np.unique(zoo.cell[models], return_inverse=True)[1].reshape(-1)
@@ -199,13 +204,7 @@ def _card(
         information=bits,
         partial=partial,
         sign_error=Score(errors.mean, errors.mean - spread, errors.mean + spread),
-        psi_by_axis=dict(
-            zip(
-                cells.axes,
-                granulated_kendall(levels, measure, gap).by_axis.tolist(),
-                strict=True,
-            )
-        ),
+        psi_by_axis=dict(zip(cells.axes, by_axis.tolist(), strict=True)),
         cross_fitted=cross_fitted_spearman(measure, gap, levels, seed=seed),
         within_cells=seeds.agreement,
         within_cells_p=seeds.p,

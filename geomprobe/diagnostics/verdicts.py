@@ -31,7 +31,7 @@ def judged(cards: Mapping[str, ScoreCard], baselines: Sequence[str]) -> dict[str
 def _verdict(card: ScoreCard, bar: float | None) -> tuple[str, str]:
     if card.reason:
         return "under-powered", card.reason
-    least = 0.0 if bar is None else bar - _MARGIN
+    least = 0.0 if bar is None else max(0.0, bar - _MARGIN)
     agrees = max(card.psi.value, card.tau.value) > _CONFOUNDED
     if math.isnan(card.partial.value):
         reason = "the hyper-parameters explain it, or the gap, to the last rank"
@@ -44,7 +44,8 @@ def _verdict(card: ScoreCard, bar: float | None) -> tuple[str, str]:
     if agrees and card.partial.covers(0):
         return "confounded", f"it follows the hyper-parameters: {given_all}"
     if card.partial.low > 0:
-        return "not predictive", f"a baseline does better: its psi is {card.psi}, theirs {bar:+.2f}"
+        against = "0 is not excluded" if bar is None else f"the best baseline has {bar:+.2f}"
+        return "not predictive", f"{given_all}, but its psi is {card.psi}: {against}"
     return "not predictive", given_all
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geomprobe.diagnostics.pairs import require_numbers
 from geomprobe.storage import Array
 
 
@@ -48,10 +49,16 @@ def within_cells(
     WithinCells
         NaN where no cell has two models.
 
+    Raises
+    ------
+    ValueError
+        For NaN.
+
     Notes
     -----
     O(draws n log n + draws pairs).
     """
+    require_numbers(measure, gap)
     first, second = np.triu_indices(len(cell), k=1)
     same = cell[first] == cell[second]
     first, second = first[same], second[same]

@@ -34,8 +34,8 @@ class ModelZoo(ByValue):
     gap : ndarray, shape (n_models,)
         Generalization gap, for example test error minus training error.
     diagnostics : mapping of str to ndarray, shape (n_models,)
-        What is to be scored. The sign is declared beforehand: larger means a larger gap. NaN where
-        a diagnostic failed.
+        What is to be scored. The sign is declared beforehand: larger means a larger gap. NaN or
+        infinite where a diagnostic failed.
     halves : ndarray, shape (n_models, 2), optional
         The gap measured on two disjoint halves of the test set.
 
@@ -136,10 +136,8 @@ class ModelZoo(ByValue):
 
     @cached_property
     def cells(self) -> ModelZoo:
-        """The zoo of one row a cell, means over its seeds; a NaN is left out of a mean."""
+        """The zoo of one row a cell, ordered by level: means over seeds with finite numbers."""
         first = np.unique(self.cell, return_index=True)[1]
-        if len(first) == len(self):
-            return self
         return ModelZoo(
             levels=self.levels[first],
             axes=self.axes,

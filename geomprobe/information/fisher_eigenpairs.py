@@ -95,7 +95,7 @@ def fisher_eigenpairs(
             values, vectors = gram.leading(k)
             residuals = np.linalg.norm(gram.gram @ vectors - vectors * values, axis=0)
             dual = Eigenpairs(values, vectors, residuals, f"Gram matrix, {gram.route}")
-            return _primal(gram.rows, dual)
+            return _primal(gram.rows, dual, gram._floor(values[0]))
     rows = FisherRows(
         model,
         tuple(setting.parameters),
@@ -104,7 +104,8 @@ def fisher_eigenpairs(
         batch_size or LARGEST_BATCH,
     )
     products = _Products(rows, row_dtype(setting.parameters))
-    return _primal(rows, top_eigenpairs(products, k, seed=seed, memory_share=memory_share))
+    dual = top_eigenpairs(products, k, seed=seed, memory_share=memory_share)
+    return _primal(rows, dual, n_rows * torch.finfo(products.dtype).eps * dual.values[0])
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,10 @@ class _Products:
         return torch.stack(columns, dim=1)
 
 
-def _primal(rows: FisherRows, dual: Eigenpairs) -> Eigenpairs:
+def _primal(rows: FisherRows, dual: Eigenpairs, floor: float) -> Eigenpairs:
     """Return eigenpairs of F = B^T B from those of K = B B^T: v = B^T u / sqrt(value)."""
-    if not dual.values[-1] > 0:
-        found = int((dual.values > 0).sum())
+    if not dual.values[-1] > floor:
+        found = int((dual.values > floor).sum())
         raise ValueError(f"only {found} eigenvalues differ from zero; ask for no more of them")
     mapped = rows.into_parameters(torch.from_numpy(dual.vectors))
     vectors: Array = np.concatenate(

@@ -99,7 +99,8 @@ def _lanczos(
         length = float(torch.linalg.vector_norm(vector))
         # An invariant subspace is full: what comes now has no part in the density of this vector.
         if step and length <= 10 * torch.finfo(basis.dtype).eps * largest:
-            vector, length = _orthogonal(fresh(), basis[:step]), 0.0
+            restart = torch.randn(p, generator=generator, dtype=torch.float64).to(basis)
+            vector, length = _orthogonal(restart, basis[:step]), 0.0
         if step:
             off_diagonal.append(length)
         basis[step] = vector / torch.linalg.vector_norm(vector)

@@ -13,6 +13,7 @@ from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 
 _NO_CLASSIFIER = "no classifier was given: weights of shape (C, d)"
+_TWO_CLASSES = "two class means are equally far from their centre and opposite, whatever they are"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def neural_collapse(
     Returns
     -------
     NeuralCollapse
-        NC3 and NC4 are NaN with the reason where no weights are given.
+        NC2 is NaN for two classes, whose means are a simplex whatever they are; NC3 and NC4 where
+        no weights are given.
 
     Raises
     ------
@@ -103,11 +105,12 @@ def neural_collapse(
 
     values = measure(np.arange(len(points)))
     errors = delete_half_stderr(measure, len(points), seed=seed)
+    reasons = ("", *3 * (_TWO_CLASSES,), *2 * (_NO_CLASSIFIER,))
     estimates = [
-        Estimate.undefined(_NO_CLASSIFIER, n=len(points))
+        Estimate.undefined(reason, n=len(points))
         if np.isnan(value)
         else Estimate(value, error, n=len(points), method="delete-half jackknife")
-        for value, error in zip(values, errors, strict=True)
+        for value, error, reason in zip(values, errors, reasons, strict=True)
     ]
     return NeuralCollapse(*estimates)
 
@@ -133,18 +136,21 @@ def _measure(points: Array, which: Array, head: tuple[Array, Array] | None) -> A
 
     # S_B = V S^2 V^T / C: its inverse where it has one.
     _, singular, directions = np.linalg.svd(centred, full_matrices=False)
-    kept = singular > max(centred.shape) * np.finfo(np.float64).eps * singular[0]
+    # Of rank C - 1 at most; rounding is of the size of the means before they were centred.
+    size = max(float(singular[0]), float(np.linalg.norm(means, axis=1).max()))
+    kept = singular > max(centred.shape) * np.finfo(np.float64).eps * size
+    kept[n_classes - 1 :] = False
     whitened = (points - means[which]) @ (directions[kept].T / singular[kept])
     within = float((whitened**2).sum() / len(points))
 
     norms = np.linalg.norm(centred, axis=1)
     cosines = (centred @ centred.T / np.outer(norms, norms))[np.triu_indices(n_classes, 1)]
-    found = [
-        within,
+    shape = [
         norms.std() / norms.mean(),
         cosines.std(),
         np.abs(cosines + 1 / (n_classes - 1)).mean(),
     ]
+    found = [within, *(shape if n_classes > 2 else 3 * [np.nan])]
     if head is None:
         return np.array([*found, np.nan, np.nan])
     weights, bias = head

@@ -60,7 +60,7 @@ class RegionDensity:
         "log2 of the number of inputs, and near it where each has a region of its own.",
         "distinct_patterns": "How many activation regions the inputs lie in.",
         "unit_entropy": "Entropy in bits of the branch that a unit is on, mean over units: 0 where "
-        "each keeps to one branch, 1 where each halves the inputs.",
+        "each keeps to one branch, 1 where each halves the inputs; more where maxima are taken.",
         "dead_units": "Share of the units that have slope 0 at every input.",
         "boundary_distance": "Median distance from an input to the nearest wall of its activation "
         "region: so far the model is the same affine map in all directions.",

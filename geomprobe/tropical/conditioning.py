@@ -48,7 +48,7 @@ def tangent_spectrum(model: nn.Module, data: Samples) -> Array:
     parameters = trainable_parameters(model)
     p = sum(parameter.numel() for parameter in parameters.values())
     with quiet(model), torch.no_grad():
-        outputs = forward(model, data.inputs)
+        outputs = forward(model, data.take(slice(None)).inputs)
     n, c = len(outputs), outputs[0].numel()
     require_memory(
         16 * n * c * p,
@@ -86,7 +86,9 @@ def input_singular_values(model: nn.Module, data: Samples) -> Array:
     given = [leaf.detach().requires_grad_() if moves(leaf) else leaf for leaf in leaves]
     moving: list[Any] = [leaf for leaf in given if moves(leaf)]
     with quiet(model), torch.enable_grad():
-        outputs: Tensor = forward(model, pytree.tree_unflatten(given, spec)).flatten(1)
+        # A model may work in place on what it is given, and not on a leaf of the graph.
+        fed = [leaf.clone() if moves(leaf) else leaf for leaf in given]
+        outputs: Tensor = forward(model, pytree.tree_unflatten(fed, spec)).flatten(1)
         gradients = [
             torch.autograd.grad(
                 column.sum(), moving, retain_graph=True, allow_unused=True, materialize_grads=True

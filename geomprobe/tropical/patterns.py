@@ -28,7 +28,7 @@ class ActivationPatterns(ByValue):
     ----------
     bends : tuple of str
         What bends, in the order of the pass, by the module it happens in.
-    branches : tuple of int16 array of shape (n, units)
+    branches : tuple of int32 array of shape (n, units)
         For each: how many of its thresholds lie below; of a maximum, which candidate wins.
     flat : tuple of bool array of shape (units,)
         For each, whether the slope is 0 at all inputs: dead units. Never those of a maximum.
@@ -139,8 +139,8 @@ def activation_patterns(model: nn.Module, data: Samples) -> ActivationPatterns:
 
     Notes
     -----
-    One forward pass in double precision, and two bytes for each unit and input. A unit exactly on a
-    threshold is on the branch below it.
+    One forward pass in double precision, and four bytes for each unit and input. A unit exactly on
+    a threshold is on the branch below it.
 
     References
     ----------
@@ -170,7 +170,7 @@ class _Reading(Still):
 
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Apply an operation, and write down the branches."""
-        self.branches.append(branch_numbers(kink, rows).cpu().numpy().astype(np.int16))
+        self.branches.append(branch_numbers(kink, rows).cpu().numpy().astype(np.int32))
         if kink.bend.windows is None:
             values, slopes = slopes_at(kink, rows[0])
             self.flat.append((slopes == 0).flatten(1).all(0).cpu().numpy())

@@ -132,3 +132,12 @@ def test_an_interrupt_returns_what_is_finished():
     assert [f.analyzer for f in report.findings] == ["impatient"]
     assert report.facts["interrupted"]
     assert report.partial
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(seed=-1), dict(samples=0), dict(n_train=0)], ids=lambda wrong: str([*wrong])
+)
+def test_numbers_out_of_range_are_refused_before_any_work(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"{name} must be at least"):
+        gp.audit(nn.Linear(4, 3), torch.zeros(8, 4), **wrong)

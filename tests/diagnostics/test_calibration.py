@@ -46,6 +46,23 @@ def test_intervals_hold_as_often_as_they_say():
     assert np.mean(held) == pytest.approx(0.9, abs=0.05)
 
 
+def test_intervals_hold_for_single_models_of_a_zoo_with_seeds():
+    held = []
+    for seed in range(10):
+        many = pd.concat([frame(10 * seed + one, noise=1.5) for one in range(4)])
+        found, new = calibrate(zoo(many)), frame(5000 + seed, noise=1.5)
+        cells = np.sort(zoo(many).cells.gap)
+        truth = np.searchsorted(cells, new["gap"]) / len(cells)
+        predicted = found.predict({name: new[name].to_numpy() for name in found.diagnostics})
+        held.append(np.mean((predicted.low <= truth) & (truth <= predicted.high)))
+    assert np.mean(held) > 0.8
+
+
+def test_a_level_that_so_few_models_cannot_give_is_the_whole_range():
+    found = calibrate(zoo(frame(0)), level=0.999)
+    assert found.half_width == 1.0
+
+
 def test_noise_predicts_nothing_and_its_interval_says_so():
     table = frame(0)
     table["gap"] = np.random.default_rng(5).standard_normal(len(table))

@@ -130,6 +130,27 @@ def test_the_ceiling_is_what_the_gap_scores_for_itself():
     assert 0.4 < found.ceiling < found["both"].psi.value
 
 
+def test_the_order_of_the_rows_does_not_matter(cards):
+    frame, names = table()
+    mixed = frame.sample(frac=1, random_state=0)
+    found = scorecard(ModelZoo.from_frame(mixed, axes=names, diagnostics=["both"]), **FAST)
+    for score in ("tau", "psi", "information", "partial", "sign_error"):
+        assert getattr(found["both"], score) == getattr(cards["both"], score)
+
+
+def test_a_verdict_without_or_with_a_bad_baseline():
+    """It knows the gap's own part and runs against the design, so psi is not above 0."""
+    frame, names = table()
+    own, design = frame["signal"], 0.8 * frame[names].sum(axis=1)
+    frame["gap"], frame["against"] = own + design, own - design
+    frame["bad"] = -frame["gap"]
+    zoo = ModelZoo.from_frame(frame, axes=names, diagnostics=["against", "bad"])
+    for baselines in ([], ["bad"]):
+        card = scorecard(zoo, baselines=baselines, **FAST)["against"]
+        assert card.partial.low > 0 > card.psi.low
+        assert card.verdict == "not predictive"
+
+
 def test_that_one_beats_another_is_paired():
     frame, names = table()
     frame["better"] = frame["gap"] + 0.1 * np.random.default_rng(1).standard_normal(len(frame))

@@ -223,3 +223,20 @@ def test_the_competition_s_score_asks_for_a_complete_grid(levels, reason):
     values = np.arange(float(len(levels)))
     with pytest.raises(ValueError, match=reason):
         pgdl_score(levels, values, values)
+
+
+def test_two_axes_leave_one_hyper_parameter_to_condition_on():
+    """Both axes name the pair and leave nothing unknown; such a set is passed over."""
+    levels, gap = np.array([*product(range(3), range(4))]), numbers(0)
+    assert conditional_information(levels, gap, gap) == pytest.approx(1)
+    assert 0 <= conditional_information(levels, numbers(1), gap) < 1
+
+
+def test_a_nan_is_refused_where_orders_are_counted():
+    gap, measure = numbers(0), numbers(1)
+    measure[3] = np.nan
+    for score in (conditional_information, pgdl_score):
+        with pytest.raises(ValueError, match="1 of 12 models have a NaN"):
+            score(GRID, measure, gap)
+    with pytest.raises(ValueError, match="1 of 12 models have a NaN"):
+        within_cells(np.zeros(12, int), measure, gap)

@@ -86,6 +86,14 @@ def test_no_more_eigenvalues_than_there_are():
         fisher_eigenpairs(model, samples, 1, likelihood=Softmax())
 
 
+def test_rounding_is_no_eigenvalue():
+    """Outputs that are linear in (w, b): the rank is at most that of the inputs with a one, 4."""
+    model = nn.Linear(3, 2).double()
+    samples = Samples(torch.randn(12, 3).double())
+    with pytest.raises(ValueError, match="only 4 eigenvalues differ from zero"):
+        fisher_eigenpairs(model, samples, 10, likelihood=Softmax())
+
+
 # --- of a matrix at hand ------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
+from geomprobe.evidence import Samples
 from geomprobe.sampling.loading import iterate_batches, number_of_batches
 
 X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
@@ -22,7 +23,7 @@ X, Y = torch.arange(10.0).reshape(5, 2), torch.arange(5)
         (pair for pair in [(X, Y)]),
         [[X]],
     ],
-    ids=str,
+    ids=lambda data: type(data).__name__,
 )
 def test_every_way_to_hold_data_gives_the_same_samples(data):
     batches = list(iterate_batches(data, batch_size=2))
@@ -122,3 +123,10 @@ def test_several_inputs_and_targets(inputs):
 def test_a_default_device_does_not_reach_sample_ids():
     with torch.device("meta"):
         assert [batch.ids.device.type for batch in iterate_batches((X, Y))] == ["cpu"]
+
+
+def test_a_model_that_works_in_place_changes_nobody_s_samples():
+    kept = Samples(torch.ones(5, 2), torch.zeros(5))
+    for batch in (*kept.batches(2), kept.take(slice(None))):
+        batch.inputs.zero_()
+    assert torch.equal(kept.inputs, torch.ones(5, 2))

@@ -99,7 +99,15 @@ def test_distances_that_were_not_recorded_are_named():
     assert "No 0-1 numbers: all iterates do the same to the samples." in finding.notes
     losses = np.abs(path)
     losses[7] = np.nan
-    assert "1 iterates that are not finite" in " ".join(examine(path, sample_losses=losses).notes)
+    losses[9, 2] = np.inf
+    finding = examine(path, sample_losses=losses)
+    notes = " ".join(finding.notes)
+    assert "leave out 1 iterates without a finite loss, and 1 of 3 samples" in notes
+    assert finding.scalars["e_alpha"] == examine(path).scalars["e_alpha"]
+    expected = np.abs(np.diff(np.delete(losses, 7, axis=0)[:, :2], axis=0)).mean(axis=1).sum()
+    assert finding.scalars["loss_path_length"].value == pytest.approx(expected)
+    nothing = examine(path, sample_losses=np.where(np.eye(60, 3) > 0, np.nan, losses + np.nan))
+    assert "No loss-based numbers: too few losses are finite." in nothing.notes
 
 
 def test_what_was_left_out_is_said():

@@ -90,7 +90,9 @@ def test_the_default_radius_follows_the_scale_of_the_data():
 
 
 @pytest.mark.parametrize(
-    "act", [nn.ReLU, nn.LeakyReLU, nn.Hardtanh, lambda: nn.Softshrink(0.3)], ids=str
+    "act",
+    [nn.ReLU, nn.LeakyReLU, nn.Hardtanh, lambda: nn.Softshrink(0.3)],
+    ids=lambda act: act.__name__.strip("<>"),
 )
 def test_distance_in_one_dimension_is_that_of_the_nearest_breakpoint(act):
     model = he_network(1, 9, 8, 2, seed=4, act=act)

@@ -149,7 +149,10 @@ class TrajectoryTopology:
             if values is None:
                 notes.append(f"No {space.name} distances: {space.missing}.")
                 continue
-            values = path if space.field == "points" else values[rows]
+            values = path if space.field == "points" else _known(values[rows], notes)
+            if len(values) < _FEWEST or not values.shape[1]:
+                notes.append(f"No {space.name} numbers: too few losses are finite.")
+                continue
             distances = space.distances(values)
             if not distances.any():
                 notes.append(f"No {space.name} numbers: all iterates do the same to the samples.")
@@ -225,10 +228,21 @@ class TrajectoryTopology:
         if first:
             notes.append(f"The last {n - first} of {n} iterates.")
         finite = np.isfinite(trajectory.points[first:]).all(axis=1)
-        if trajectory.sample_losses is not None:
-            finite &= np.isfinite(trajectory.sample_losses[first:]).all(axis=1)
         if not finite.all():
             notes.append(f"{int((~finite).sum())} iterates that are not finite are left out.")
         if (stride := trajectory.meta.get("stride", 1)) and stride > 1:
             notes.append(f"Every {stride}th iterate only: the path is longer than what is seen.")
         return first + np.flatnonzero(finite), notes
+
+
+def _known(values: Array, notes: list[str]) -> Array:
+    """Return what is known of samples, without iterates or else samples that are not finite."""
+    if values.dtype == bool or np.isfinite(values).all():
+        return values
+    some = np.isfinite(values).any(axis=1)
+    always = np.isfinite(values[some]).all(axis=0)
+    notes.append(
+        f"Loss-based distances leave out {int((~some).sum())} iterates without a finite loss, and "
+        f"{int((~always).sum())} of {len(always)} samples without one at every other iterate."
+    )
+    return values[np.ix_(some, always)]
