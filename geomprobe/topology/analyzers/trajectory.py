@@ -239,8 +239,8 @@ def _known(values: Array, notes: list[str]) -> Array:
     """Return what is known of samples, without iterates or else samples that are not finite."""
     if values.dtype == bool or np.isfinite(values).all():
         return values
-    some: Array = np.isfinite(values).any(axis=1)
-    always: Array = np.isfinite(values[some]).all(axis=0)
+    some = np.asarray(np.isfinite(values).any(axis=1))
+    always = np.asarray(np.isfinite(values[some]).all(axis=0))
     notes.append(
         f"Loss-based distances leave out {int((~some).sum())} iterates without a finite loss, and "
         f"{int((~always).sum())} of {len(always)} samples without one at every other iterate."
