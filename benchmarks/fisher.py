@@ -122,6 +122,16 @@ def kept(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "cases": {title: rows for title, rows in cases.items() if rows}}
 
 
+def write(result: dict[str, Any], output: Path | None, quick: bool) -> None:
+    """Write what has been measured so far."""
+    if output is None and not quick:
+        output = HERE / "results" / "fisher.json"
+        result = kept(output, result)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
     from surroundings import surroundings
@@ -140,15 +150,9 @@ def main() -> None:
         if any(part in title for part in arguments.cases):
             rounds = arguments.rounds or (1 if arguments.quick else 5)
             result["cases"][title] = measured(title, case, rounds, arguments.cap, threads)
-    result["machine"]["load_at_end"] = os.getloadavg()[0]
-    result["seconds"] = time.perf_counter() - started
-    output = arguments.output
-    if output is None and not arguments.quick:
-        output = HERE / "results" / "fisher.json"
-        result = kept(output, result)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            result["machine"]["load_at_end"] = os.getloadavg()[0]
+            result["seconds"] = time.perf_counter() - started
+            write(result, arguments.output, arguments.quick)
 
 
 if __name__ == "__main__":
