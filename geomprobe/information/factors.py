@@ -41,8 +41,8 @@ class Factor(Protocol):
         """Return the sum of all rows, in the factor's own shape."""
         ...
 
-    def work(self) -> float:
-        """Return about how many multiply-adds :meth:`add_to` takes for a pair of samples."""
+    def work(self, n: int) -> float:
+        """Return about how many multiply-adds :meth:`add_to` takes for a pair of n samples."""
         ...
 
     def folded(self, size: int) -> Factor:
@@ -77,7 +77,7 @@ class Rows:
         """See :class:`Factor`: of shape (P,)."""
         return self.rows.sum(dim=(0, 1))
 
-    def work(self) -> float:
+    def work(self, n: int) -> float:
         """See :class:`Factor`."""
         return float(self.rows.shape[1] ** 2 * self.rows.shape[2])
 
@@ -114,7 +114,7 @@ class Outer:
         for group in range(self.values.shape[1]):
             values = self.values[:, group].to(gram.dtype)
             grads = self.grads[:, :, group].to(gram.dtype)
-            inner, formed = self._work()
+            inner, formed = self._work(len(self.values))
             if values.shape[1] == 1:
                 _add_single(gram, values[:, 0], grads[:, :, 0], self.biased)
             elif inner < formed:
@@ -149,13 +149,13 @@ class Outer:
         """See :class:`Factor`: of shape (G, O, I) or (G, O, I + 1)."""
         return torch.einsum("ngti,nkgto->goi", self.inputs, self.grads)
 
-    def work(self) -> float:
+    def work(self, n: int) -> float:
         """See :class:`Factor`."""
-        return self.values.shape[1] * min(self._work())
+        return self.values.shape[1] * min(self._work(n))
 
-    def _work(self) -> tuple[float, float]:
+    def _work(self, n: int) -> tuple[float, float]:
         """Return what a group takes by inner products, and by gradients."""
-        n, _, t, i = self.values.shape
+        t, i = self.values.shape[2:]
         k, o = self.grads.shape[1], self.grads.shape[4]
         if t == 1:
             return float(i + k * k * o), math.inf
@@ -212,7 +212,7 @@ class Lookup:
         table = self.grads.new_zeros(self.n_rows, self.grads.shape[3])
         return table.index_add(0, self.places.flatten(), self.grads.sum(dim=1).flatten(0, 1))
 
-    def work(self) -> float:
+    def work(self, n: int) -> float:
         """See :class:`Factor`: as if all looked up the same."""
         return float(self.grads[0].numel() * self.grads.shape[1])
 

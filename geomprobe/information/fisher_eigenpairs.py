@@ -155,7 +155,7 @@ def _gram_takes_less(setting: Setting, k: int) -> bool:
         recorded, _ = record(setting.model, layers, few, setting.cotangents[:2], len(few))
     left = sum(parameter.numel() for parameter in setting.left(layers).values())
     a_pair = per_sample**2 * left + sum(
-        factor.work()
+        factor.work(n)
         for name, layer in layers.items()
         for factor, _ in parts_of(layer, recorded[name])
     )
