@@ -7,14 +7,10 @@ which no index has: it takes part where its folder is in PYTHONPATH.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +18,6 @@ import torch
 from torch import nn
 
 Array = np.ndarray[Any, Any]
-HERE = Path(__file__).resolve().parent
 THREADS = 1
 GRID = 10_000
 PACKAGES = ("regioncam", "affinitree", "numba")
@@ -184,45 +179,32 @@ def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import in_turns, show, table
+    from peers import arguments, beside, chosen, in_turns, show, table, write
     from surroundings import surroundings
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small networks, two rounds: seconds")
-    parser.add_argument("--cases", nargs="+", help="only these, by widths: 3-64-64-1")
-    parser.add_argument("--rounds", type=int, help="5, or 2 if quick")
-    parser.add_argument("--output", type=Path, help="where to write the figures")
-    arguments = parser.parse_args()
+    asked = arguments(__doc__)
     started = time.perf_counter()
-    result: dict[str, Any] = {"quick": arguments.quick, **surroundings(PACKAGES, THREADS)}
+    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
     result["cases"] = {}
-    for case in QUICK if arguments.quick else CASES:
-        if arguments.cases and case.name.split()[0] not in arguments.cases:
-            continue
+    known = {case.name: case for case in (QUICK if asked.quick else CASES)}
+    for title, case in chosen(known, asked).items():
         runs = in_turns(
             "tropical",
-            case.contenders,
+            beside(case.contenders, asked),
             domain(case),
             {"widths": case.widths, "domain": case.domain},
-            rounds=arguments.rounds or (2 if arguments.quick else 5),
-            cap=10 if arguments.quick else 120,
+            rounds=asked.rounds,
+            cap=10 if asked.quick else 120,
             threads=THREADS,
         )
         ours = runs["geomprobe"].answer
         rows = table(runs, "geomprobe", lambda answer, ours=ours: difference(ours, answer))
         for name, one in runs.items():
             rows[name] |= {what: int(count) for what, count in one.answer.items()}
-        result["cases"][case.name] = rows
-        show(f"{case.name}: {rows['geomprobe']['regions']} regions", rows)
-    result["machine"]["load_at_end"] = os.getloadavg()[0]
+        result["cases"][title] = rows
+        show(f"{title}: {rows['geomprobe']['regions']} regions", rows)
     result["seconds"] = time.perf_counter() - started
-    output = arguments.output
-    # Some of the cases are no result to keep.
-    if output is None and not arguments.quick and not arguments.cases:
-        output = HERE / "results" / "tropical.json"
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(result, asked, "tropical.json")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geomprobe.diagnostics.partial_rank import cross_fits, ridge
 from geomprobe.diagnostics.rank_agreement import granulated_kendall, kendall
 from geomprobe.diagnostics.zoo import ModelZoo
 from geomprobe.storage import Array
 
-_PENALTIES = np.logspace(-3, 3, 13)
 _FEWEST = 20
 
 
@@ -77,13 +77,7 @@ class Calibration:
         missing = [name for name in self.diagnostics if name not in diagnostics]
         if missing:
             raise ValueError(f"the calibration also asks for {missing}")
-        ranks = np.stack(
-            [
-                _rank_among(np.atleast_1d(np.asarray(diagnostics[name], float)), reference)
-                for name, reference in zip(self.diagnostics, self._references, strict=True)
-            ],
-            axis=1,
-        )
+        ranks = _features(diagnostics, self.diagnostics, self._references)
         rank = self._intercept + ranks @ self.coefficients
         return PredictedRanks(
             *(np.clip(rank + side * self.half_width, 0, 1) for side in (0, -1, 1))
@@ -131,9 +125,6 @@ def calibrate(
     Barber, R. F., Candès, E. J., Ramdas, A. and Tibshirani, R. J. (2021). Predictive inference
     with the jackknife+. Annals of Statistics 49(1). The interval is that of cross-validation.
     """
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import KFold
-
     cells = zoo.cells
     names = tuple(zoo.diagnostics if diagnostics is None else diagnostics)
     unknown = [name for name in names if name not in zoo.diagnostics]
@@ -146,33 +137,39 @@ def calibrate(
     references = tuple(
         np.sort(cells.diagnostics[name][np.isfinite(cells.diagnostics[name])]) for name in names
     )
-
-    def features(of: ModelZoo) -> Array:
-        known = zip(names, references, strict=True)
-        return np.stack([_rank_among(of.diagnostics[name], among) for name, among in known], 1)
-
-    ranks, one_by_one, in_order = features(cells), features(zoo), np.sort(cells.gap)
+    ranks, one_by_one = (_features(of.diagnostics, names, references) for of in (cells, zoo))
+    in_order = np.sort(cells.gap)
     gap, gaps = _rank_among(cells.gap, in_order), _rank_among(zoo.gap, in_order)
     predicted, missed = np.empty_like(gap), np.empty_like(gaps)
-    for rest, fold in KFold(folds, shuffle=True, random_state=seed).split(ranks):
-        ridge = RidgeCV(alphas=_PENALTIES).fit(ranks[rest], gap[rest])
-        predicted[fold] = ridge.predict(ranks[fold])
+    for fold, fitted in cross_fits(ranks, gap, folds=folds, seed=seed):
+        predicted[fold] = fitted.predict(ranks[fold])
         models = np.isin(zoo.cell, fold)
-        missed[models] = np.abs(ridge.predict(one_by_one[models]) - gaps[models])
+        missed[models] = np.abs(fitted.predict(one_by_one[models]) - gaps[models])
     # Beyond the largest miss no finite interval is sure enough.
     missed = np.append(np.sort(missed), 1.0)
-    ridge = RidgeCV(alphas=_PENALTIES).fit(ranks, gap)
+    fitted = ridge(ranks, gap)
     return Calibration(
         diagnostics=names,
-        coefficients=np.asarray(ridge.coef_, float),
+        coefficients=np.asarray(fitted.coef_, float),
         tau=kendall(predicted, cells.gap),
         psi=granulated_kendall(cells.levels, predicted, cells.gap).psi,
         half_width=float(missed[min(math.ceil((len(zoo) + 1) * level), len(zoo) + 1) - 1]),
         level=level,
         n_cells=len(cells),
-        _intercept=float(ridge.intercept_),
+        _intercept=float(fitted.intercept_),
         _references=references,
     )
+
+
+def _features(
+    diagnostics: Mapping[str, Array], names: Sequence[str], references: Sequence[Array]
+) -> Array:
+    """Return the rank of each model in each diagnostic among the cells, (n_models, n_names)."""
+    ranks = [
+        _rank_among(np.atleast_1d(np.asarray(diagnostics[name], float)), reference)
+        for name, reference in zip(names, references, strict=True)
+    ]
+    return np.stack(ranks, axis=1)
 
 
 def _rank_among(values: Array, reference: Array) -> Array:

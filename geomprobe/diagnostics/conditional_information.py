@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -12,14 +12,60 @@ from geomprobe.storage import Array
 
 
 class ConditionalInformation:
-    r"""The normalised conditional mutual information of two orders, for one diagnostic.
+    """The score of :func:`conditional_information` for many diagnostics of the same cells.
+
+    Parameters
+    ----------
+    levels : ndarray of int, shape (n, n_axes)
+        One row a cell.
+    max_conditions : int
+        Largest number of hyper-parameters in S.
+    """
+
+    def __init__(self, levels: Array, *, max_conditions: int = 2) -> None:
+        n, n_axes = levels.shape
+        self._first, self._second = (index.reshape(-1) for index in np.indices((n, n)))
+        self._conditions = [
+            _condition(levels, chosen, self._first, self._second)
+            for size in range(max_conditions + 1)
+            for chosen in combinations(range(n_axes), size)
+        ]
+
+    def of(self, measure: Array, gap: Array) -> Callable[[Array], float]:
+        """Return K as a function of how often each cell counts.
+
+        A set S that leaves nothing of the gap's order unknown is passed over, and K is NaN where
+        every one does.
+        """
+        require_numbers(measure, gap)
+        v = measure[self._first] - measure[self._second]
+        w = gap[self._first] - gap[self._second]
+        kept = (v != 0) & (w != 0)
+        first, second = self._first[kept], self._second[kept]
+        outcome = 2 * (v[kept] > 0) + (w[kept] > 0)
+        keys = [4 * condition[kept] + outcome for condition in self._conditions]
+
+        def information(weight: Array) -> float:
+            pairs = weight[first] * weight[second]
+            scores = [_information(key, pairs) for key in keys]
+            return min((score for score in scores if score == score), default=float("nan"))
+
+        return information
+
+
+def conditional_information(
+    levels: Array, measure: Array, gap: Array, *, max_conditions: int = 2
+) -> float:
+    r"""Return the normalised conditional mutual information of the orders of diagnostic and gap.
 
     Over ordered pairs of models, V is the sign of the difference of the diagnostic, W that of the
     gap, and U the values of both models for the hyper-parameters in a set S. The score is
 
     .. math:: K = \min_{|S| \le 2} \frac{I(V; W \mid U_S)}{H(W \mid U_S)} \in [0, 1].
 
-    Pairs with a tie on either side are dropped, and every value of U counts by its pairs.
+    Pairs with a tie on either side are dropped, and every value of U counts by its pairs. A set S
+    that leaves nothing of the gap's order unknown is passed over, and K is NaN where every one
+    does.
 
     Parameters
     ----------
@@ -29,6 +75,11 @@ class ConditionalInformation:
         The diagnostic and the gap of each cell.
     max_conditions : int
         Largest number of hyper-parameters in S.
+
+    Raises
+    ------
+    ValueError
+        For NaN.
 
     Notes
     -----
@@ -40,39 +91,8 @@ class ConditionalInformation:
     Jiang, Y. et al. (2020). Fantastic generalization measures and where to find them. ICLR.
     Equations 6 to 8.
     """
-
-    def __init__(
-        self, levels: Array, measure: Array, gap: Array, *, max_conditions: int = 2
-    ) -> None:
-        require_numbers(measure, gap)
-        n, n_axes = levels.shape
-        first, second = (index.reshape(-1) for index in np.indices((n, n)))
-        v, w = measure[first] - measure[second], gap[first] - gap[second]
-        kept = (v != 0) & (w != 0)
-        self._first, self._second = first[kept], second[kept]
-        outcome = 2 * (v[kept] > 0) + (w[kept] > 0)
-        self._keys = [
-            4 * _condition(levels, chosen, self._first, self._second) + outcome
-            for size in range(max_conditions + 1)
-            for chosen in combinations(range(n_axes), size)
-        ]
-
-    def __call__(self, weight: Array | None = None) -> float:
-        """Return K of cells that count as often as their weights say.
-
-        A set S that leaves nothing of the gap's order unknown is passed over, and K is NaN where
-        every one does.
-        """
-        pairs = None if weight is None else weight[self._first] * weight[self._second]
-        scores = [_information(key, pairs) for key in self._keys]
-        return min((score for score in scores if score == score), default=float("nan"))
-
-
-def conditional_information(
-    levels: Array, measure: Array, gap: Array, *, max_conditions: int = 2
-) -> float:
-    """Return the score of :class:`ConditionalInformation`."""
-    return ConditionalInformation(levels, measure, gap, max_conditions=max_conditions)()
+    conditions = ConditionalInformation(levels, max_conditions=max_conditions)
+    return conditions.of(measure, gap)(np.ones(len(gap)))
 
 
 def pgdl_score(levels: Array, measure: Array, gap: Array) -> float:
@@ -128,7 +148,7 @@ def _condition(levels: Array, chosen: Sequence[int], first: Array, second: Array
     return np.asarray(code[first] * (code.max() + 1) + code[second])
 
 
-def _information(key: Array, weight: Array | None) -> float:
+def _information(key: Array, weight: Array) -> float:
     counts = np.bincount(key, weight, minlength=4 * (int(key.max(initial=0)) // 4 + 1))
     information, entropy = _by_condition(counts)
     mass = counts.reshape(-1, 4).sum(axis=1)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geomprobe.storage import Array
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import RidgeCV
 
 _FOLDS = 5
 _PENALTIES = np.logspace(-3, 3, 13)
@@ -34,10 +40,28 @@ def partial_spearman(measure: Array, gap: Array, levels: Array) -> float:
     It removes main effects only. With k fitted coefficients, chance alone reaches about
     1.96/sqrt(n - k). O(n k^2).
     """
-    from scipy.stats import rankdata
+    return _correlation(*_residuals(_ranks(measure, gap), _indicators(levels)).T)
 
-    ranks = np.stack([rankdata(measure), rankdata(gap)], axis=1)
-    return _correlation(*residuals(ranks, indicators(levels)).T)
+
+def permutation_p(measure: Array, gap: Array, levels: Array, *, draws: int, seed: int) -> float:
+    """Return the two-sided p of :func:`partial_spearman`: residual ranks are permuted.
+
+    References
+    ----------
+    Freedman, D. and Lane, D. (1983). A nonstochastic interpretation of reported significance
+    levels. Journal of Business and Economic Statistics 1(4).
+    """
+    design = _indicators(levels)
+    a, b = _residuals(_ranks(measure, gap), design).T
+    observed = _correlation(a, b)
+    if math.isnan(observed):
+        return math.nan
+    generator = np.random.default_rng(seed)
+    shuffled = np.stack([generator.permutation(a) for _ in range(draws)], axis=1)
+    again = _residuals(shuffled, design)
+    size = np.linalg.norm(again, axis=0) * np.linalg.norm(b)
+    beyond = np.abs(b @ again) / size >= abs(observed) - 1e-12
+    return float((1 + beyond.sum()) / (1 + draws))
 
 
 def cross_fitted_spearman(measure: Array, gap: Array, levels: Array, *, seed: int = 0) -> float:
@@ -59,24 +83,42 @@ def cross_fitted_spearman(measure: Array, gap: Array, levels: Array, *, seed: in
     float
         In [-1, 1]; NaN for fewer than 10 cells.
     """
-    from scipy.stats import rankdata
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import KFold
-
     n = len(gap)
     if n < 2 * _FOLDS:
         return float("nan")
     design = _with_interactions(levels)
-    ranks = np.stack([rankdata(measure), rankdata(gap)], axis=1)
+    ranks = _ranks(measure, gap)
     missed = np.empty_like(ranks)
-    for rest, fold in KFold(_FOLDS, shuffle=True, random_state=seed).split(design):
-        for column in range(2):
-            ridge = RidgeCV(alphas=_PENALTIES).fit(design[rest], ranks[rest, column])
-            missed[fold, column] = ranks[fold, column] - ridge.predict(design[fold])
+    for column in range(2):
+        for fold, fitted in cross_fits(design, ranks[:, column], folds=_FOLDS, seed=seed):
+            missed[fold, column] = ranks[fold, column] - fitted.predict(design[fold])
     return _correlation(*missed.T)
 
 
-def indicators(levels: Array) -> Array:
+def cross_fits(
+    design: Array, target: Array, *, folds: int, seed: int
+) -> Iterator[tuple[Array, RidgeCV]]:
+    """Yield each fold of rows, and the ridge regression that was fitted on all others."""
+    from sklearn.model_selection import KFold
+
+    for rest, fold in KFold(folds, shuffle=True, random_state=seed).split(design):
+        yield fold, ridge(design[rest], target[rest])
+
+
+def ridge(design: Array, target: Array) -> RidgeCV:
+    """Fit a ridge regression whose penalty is chosen by generalised cross-validation."""
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(alphas=_PENALTIES).fit(design, target)
+
+
+def _ranks(measure: Array, gap: Array) -> Array:
+    from scipy.stats import rankdata
+
+    return np.stack([rankdata(measure), rankdata(gap)], axis=1)
+
+
+def _indicators(levels: Array) -> Array:
     """Return a column of ones, and one indicator a value of each axis, shape (n, columns)."""
     columns = [np.ones(len(levels))]
     for axis in levels.T:
@@ -84,7 +126,7 @@ def indicators(levels: Array) -> Array:
     return np.stack(columns, axis=1)
 
 
-def residuals(values: Array, design: Array) -> Array:
+def _residuals(values: Array, design: Array) -> Array:
     """Return what a least-squares fit on the design leaves of each column."""
     basis, sizes, _ = np.linalg.svd(design, full_matrices=False)
     basis = basis[:, sizes > sizes.max() * 1e-10 * max(design.shape)]
@@ -96,7 +138,7 @@ def _with_interactions(levels: Array) -> Array:
         np.unique(levels[:, pair], axis=0, return_inverse=True)[1].reshape(-1)
         for pair in combinations(range(levels.shape[1]), 2)
     ]
-    return indicators(np.column_stack([levels, *pairs]))[:, 1:]
+    return _indicators(np.column_stack([levels, *pairs]))[:, 1:]
 
 
 def _correlation(a: Array, b: Array) -> float:

@@ -81,9 +81,10 @@ def noise_ceiling(zoo: ModelZoo, score: Callable[[Array, Array], float]) -> floa
     zoo : ModelZoo
         One row a cell.
     score : callable
-        Takes a diagnostic and a gap, both of shape (n_cells,).
+        Takes a diagnostic and a gap, both of shape (n_cells,), and is the same if they change
+        places.
     """
     if zoo.halves is None:
         return float("nan")
     one, other = zoo.halves.T
-    return (score(one, other) + score(other, one)) / 2
+    return score(one, other)

@@ -12,9 +12,8 @@ from geomprobe.diagnostics.conditional_information import ConditionalInformation
 from geomprobe.diagnostics.pairs import neighbours
 from geomprobe.diagnostics.partial_rank import (
     cross_fitted_spearman,
-    indicators,
     partial_spearman,
-    residuals,
+    permutation_p,
 )
 from geomprobe.diagnostics.rank_agreement import granulated, kendall
 from geomprobe.diagnostics.reference_rows import chance_band, noise_ceiling, oracle_rows
@@ -112,9 +111,10 @@ def scorecard(
     def psi(measure: Array, gap: Array = cells.gap) -> float:
         return granulated(near, n_axes, measure, gap, ones).psi
 
+    conditions = ConditionalInformation(cells.levels)
     scores: dict[str, Callable[[Array], float]] = {
         "psi": psi,
-        "information": lambda m: ConditionalInformation(cells.levels, m, cells.gap)(),
+        "information": lambda m: conditions.of(m, cells.gap)(ones),
         "partial": lambda m: partial_spearman(m, cells.gap, cells.levels),
     }
     return ScoreTable(
@@ -176,7 +176,7 @@ def _card(
         return ScoreCard(name, *5 * (nothing,), failed=failed, reason=reason)
     levels, gap, measure = cells.levels[known], cells.gap[known], cells.diagnostics[name][known]
     near, n_axes = neighbours(levels), levels.shape[1]
-    information = ConditionalInformation(levels, measure, gap)
+    information = ConditionalInformation(levels).of(measure, gap)
 
     def statistic(weight: Array) -> Array:
         rows = np.repeat(np.arange(len(weight)), weight.astype(int))
@@ -210,7 +210,7 @@ def _card(
         within_cells_p=seeds.p,
         worst_sign_error=errors.largest,
         p90_sign_error=errors.p90,
-        p=_permutation_p(measure, gap, levels, draws, seed),
+        p=permutation_p(measure, gap, levels, draws=draws, seed=seed),
         reliability=seed_reliability(zoo.cell, values),
         failed=failed,
     )
@@ -234,27 +234,3 @@ def _bootstrap(
         low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (math.nan, math.nan)
         scores.append(Score(float(one), float(low), float(high)))
     return scores
-
-
-def _permutation_p(measure: Array, gap: Array, levels: Array, draws: int, seed: int) -> float:
-    """Two-sided p of the partial correlation: residual ranks are permuted over the cells.
-
-    References
-    ----------
-    Freedman, D. and Lane, D. (1983). A nonstochastic interpretation of reported significance
-    levels. Journal of Business and Economic Statistics 1(4).
-    """
-    from scipy.stats import rankdata
-
-    design = indicators(levels)
-    ranks = np.stack([rankdata(measure), rankdata(gap)], axis=1)
-    a, b = residuals(ranks, design).T
-    observed = partial_spearman(measure, gap, levels)
-    if math.isnan(observed):
-        return math.nan
-    generator = np.random.default_rng(seed)
-    shuffled = np.stack([generator.permutation(a) for _ in range(draws)], axis=1)
-    again = residuals(shuffled, design)
-    size = np.linalg.norm(again, axis=0) * np.linalg.norm(b)
-    beyond = np.abs(b @ again) / size >= abs(observed) - 1e-12
-    return float((1 + beyond.sum()) / (1 + draws))

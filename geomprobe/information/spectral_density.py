@@ -90,11 +90,7 @@ def _lanczos(
     off_diagonal: list[float] = []
     largest = 0.0
 
-    def fresh() -> Tensor:
-        signs = 2.0 * torch.randint(2, (p,), generator=generator) - 1
-        return signs.to(basis)
-
-    vector = fresh()
+    vector = (2.0 * torch.randint(2, (p,), generator=generator) - 1).to(basis)
     for step in range(steps):
         length = float(torch.linalg.vector_norm(vector))
         # An invariant subspace is full: what comes now has no part in the density of this vector.

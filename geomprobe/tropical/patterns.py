@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class ActivationPatterns(ByValue):
         """Units of each bend."""
         return {name: b.shape[1] for name, b in zip(self.bends, self.branches, strict=True)}
 
-    @property
+    @cached_property
     def labels(self) -> Array:
         """Which pattern each input has, by number: equal ones are in one activation region."""
         return _labels(np.concatenate(self.branches, axis=1))
