@@ -17,10 +17,10 @@ export OMP_NUM_THREADS ?= 2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs sharp long bench clean
+.PHONY: help demo test lint types docs sharp long bench reproductions clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(giotto)/.installed  ## train a small network, audit it, and write demo/report.html
 	$(giotto)/bin/python examples/demo.py
@@ -58,6 +58,12 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/tropical.py
 	$(bench)/bin/python benchmarks/neurovarieties.py
 	$(bench)/bin/python benchmarks/fisher.py
+
+reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (an hour)
+	for script in $(filter-out %/pages.py %/reproduction.py,$(wildcard examples/reproductions/*.py)); do \
+	    $(modern)/bin/python $$script --output docs/reproductions || exit 1; \
+	done
+	$(modern)/bin/python examples/reproductions/pages.py docs/reproductions
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated

@@ -1,0 +1,97 @@
+"""Polynomial networks fill, or fall short of, the space of polynomials.
+
+**Claim.** Networks whose activation is a power parametrise algebraic varieties. Their dimension is
+what parameters less rescalings lead to expect once the power is high, and falls short of it for
+some architectures with low powers. Architectures that fill the space of all polynomials of their
+degree are few, and a narrow layer keeps a network from filling it however wide the others are.
+Kileel, J., Trager, M. and Bruna, J. (2019), *On the expressive power of deep polynomial neural
+networks*, NeurIPS; that the expected dimension is reached from a power on that depends on the
+widths alone, and by networks of equal widths with every power, was proved by Finkel, B., Rodriguez,
+J. I., Wu, C. and Yahl, T. (2024), *Activation thresholds and expressiveness of polynomial neural
+networks*, arXiv:2408.04569.
+
+**Here.** Dimensions are ranks of Jacobians at random points modulo two primes near 2^31
+(`geomprobe.algebraic.neurovariety_dimension`): a rank found so is never too large, and too small
+with a probability of about one in a million. All architectures with 2 or 3 inputs, two hidden
+layers of up to 5 units and one or two outputs, with powers from 2 to 6; those of equal widths up to
+6 and depth up to 5, whose dimension with squares is L n^2 - (L - 1) n; and nine dimensions that
+were published or computed by others.
+
+**What it does not show.** Dimensions over the complex numbers say what generic functions of a
+variety need. They do not say which real functions a network of that size expresses, nor whether
+training finds them.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from reproduction import Check, reproduce
+
+from geomprobe.algebraic import Neurovariety, neurovariety_dimension
+
+#: Widths, power, and dimension.
+PUBLISHED = (
+    ((2, 2, 2), 2, 6),
+    ((3, 3, 3), 2, 15),
+    ((3, 2, 1), 2, 5),
+    ((2, 2, 2, 1), 2, 5),
+    ((2, 3, 3, 2), 2, 10),
+    ((3, 3, 2, 1), 2, 11),
+    ((4, 4, 4, 1), 2, 22),
+    ((3, 4, 4, 1), 2, 15),
+    ((2, 2, 3), 3, 8),
+)
+
+
+def share_of_defective(found: list[Neurovariety]) -> float:
+    """Return the share of architectures that fall short of the expected dimension."""
+    return float(np.mean([one.defect > 0 for one in found]))
+
+
+def measure(smoke: bool) -> tuple[list[Check], Any]:
+    """Compute all dimensions."""
+    published = sum(
+        neurovariety_dimension(widths, power).dimension != dimension
+        for widths, power, dimension in PUBLISHED
+    )
+    equal = [
+        neurovariety_dimension((n,) * (layers + 1), 2).dimension - layers * n**2 + (layers - 1) * n
+        for n in range(2, 4 if smoke else 7)
+        for layers in range(2, 4 if smoke else 6)
+    ]
+    hidden, powers = range(2, 4 if smoke else 6), range(2, 4 if smoke else 7)
+    widths = [(a, b, c, d) for a, b, c, d in product((2, 3), hidden, hidden, (1, 2))]
+    by_power = {power: [neurovariety_dimension(one, power) for one in widths] for power in powers}
+    defective = [share_of_defective(found) for found in by_power.values()]
+    # A second layer of two units is a bottleneck of three inputs: of three variables, squares of
+    # squares of two forms do not fill, whatever comes after.
+    narrow = [
+        neurovariety_dimension((3, 2, wide, 1), 2).filling
+        for wide in ((4,) if smoke else (4, 8, 16))
+    ]
+    checks = [
+        Check("published dimensions that differ", published, at_most=0),
+        Check("networks of equal widths off L n² - (L - 1) n", np.count_nonzero(equal), at_most=0),
+        Check("share of defective architectures, squares", defective[0], at_least=0.01),
+        Check(f"the same, power {powers[-1]}", defective[-1], at_most=1.0 if smoke else 0.0),
+        Check("filling architectures behind a layer of two units", sum(narrow), at_most=0),
+    ]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+    left.plot(powers, defective, marker="o")
+    left.set(
+        xlabel="power", ylabel="share of architectures", title="short of the expected dimension"
+    )
+    left.set_xticks(list(powers))
+    filling = [np.mean([one.filling for one in found]) for found in by_power.values()]
+    right.plot(powers, filling, marker="o")
+    right.set(xlabel="power", title="filling the space of polynomials", ylim=(0, None))
+    right.set_xticks(list(powers))
+    return checks, figure
+
+
+if __name__ == "__main__":
+    reproduce(measure)
