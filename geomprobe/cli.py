@@ -125,7 +125,7 @@ def audit(
     Importing MODULE runs its code, so name only modules that you trust.
     """
     from geomprobe.auditing import audit as run
-    from geomprobe.auditing import load_weights
+    from geomprobe.weights import load_weights
     from geomprobe.exceptions import FailedAnalysisWarning
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed

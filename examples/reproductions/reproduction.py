@@ -99,8 +99,8 @@ def reproduce(measure: Callable[[bool], tuple[list[Check], Any]]) -> None:
         "checks": [
             {
                 "what": check.what,
-                "value": check.value,
-                "interval": check.interval,
+                "value": float(check.value),
+                "interval": [float(end) for end in check.interval],
                 "at_least": None if math.isinf(check.at_least) else check.at_least,
                 "at_most": None if math.isinf(check.at_most) else check.at_most,
                 "verdict": check.verdict,

@@ -3,6 +3,6 @@
 from geomprobe.auditing.comparison import Comparison, compare
 from geomprobe.auditing.report import AuditReport
 from geomprobe.auditing.run import audit
-from geomprobe.auditing.weights import load_weights
+from geomprobe.weights import load_weights
 
 __all__ = ["AuditReport", "Comparison", "audit", "compare", "load_weights"]

@@ -27,7 +27,9 @@ WITHOUT_DATA = [
     "check_set_params",
     "check_valid_tag_types",
 ]
-NO_TABLE = sorted(set(estimators.__all__) - {"ActivationCloud"})
+#: Estimators that need a model: see ``test_activation.py`` and ``test_checkpoints.py``.
+OF_MODELS = {"ActivationCloud", "CheckpointClouds", "FisherFeatures"}
+NO_TABLE = sorted(set(estimators.__all__) - OF_MODELS)
 CHANGED = [
     gp.RipsPersistence(2, metric="cityblock", threshold=3.0, coeff=3, engine="ripser",
                        time_limit=60.0, memory_limit=2**30, n_jobs=2),

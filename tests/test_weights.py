@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from geomprobe.auditing import load_weights
+from geomprobe.weights import load_weights
 from geomprobe.exceptions import FileFormatError
 
 
