@@ -58,7 +58,7 @@ def train(
             ratios.append(rate * float(largest) / 2)
         value = loss(model(samples.inputs), samples.targets)
         if step % EVERY == 0:
-            losses.append(float(value))
+            losses.append(value.item())
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -7,14 +7,15 @@ and Donoho, D. L. (2020), *Prevalence of neural collapse during the terminal pha
 training*, PNAS 117. Test samples collapse much less: Hui, L., Belkin, M. and Nakkiran, P. (2022),
 arXiv:2202.08384.
 
-**Here.** A network of two hidden layers of 128 units on 1,000 digits of scikit-learn, SGD with
-momentum, a small weight decay and a falling step size; `geomprobe.representation.neural_collapse`
-of the features of the last layer, when the last training error is gone and at the end, on training
-and on 797 test samples. What decides are ratios, end over start, and test over training, on average
-over three seeds, as logarithms.
+**Here.** A network of two hidden layers of 128 units with BatchNorm on 1,000 digits of
+scikit-learn, SGD with momentum, a weight decay of 5e-4 and a falling step size, 2,000 epochs;
+`geomprobe.representation.neural_collapse` of the features of the last layer, when the last training
+error is gone and at the end, on training and on 797 test samples. What decides are ratios, end over
+start, and test over training, on average over three seeds, as logarithms.
 
 **What differs.** A small fully connected network and 8 x 8 digits; the paper trains ResNets, VGGs
-and DenseNets for 350 epochs.
+and DenseNets for 350 epochs of 400 steps and more. A first run of 600 epochs, of ten steps each,
+without BatchNorm ended before the weight decay had done its work, and found no collapse.
 
 **What it does not show.** That collapse is good for generalization: test samples do without it.
 """
@@ -53,18 +54,22 @@ def train(seed: int, epochs: int, data: list[Tensor]) -> tuple[list[int], np.nda
     """Train; return epochs, numbers there on training and test data, and when it fits."""
     x, y, x_test, y_test = data
     torch.manual_seed(seed)
-    body = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+    body = nn.Sequential()
+    for fan_in in (64, 128):
+        body.extend([nn.Linear(fan_in, 128), nn.BatchNorm1d(128), nn.ReLU()])
     head = nn.Linear(128, 10)
     parameters = [*body.parameters(), *head.parameters()]
-    optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9, weight_decay=5e-4)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 2, 3 * epochs // 4])
+    optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 3, 2 * epochs // 3])
     at, found, fits = [], [], 0
     for epoch in range(1, epochs + 1):
+        body.train()
         for rows in torch.randperm(len(x)).split(100):
             optimizer.zero_grad()
             nn.functional.cross_entropy(head(body(x[rows])), y[rows]).backward()
             optimizer.step()
         schedule.step()
+        body.eval()
         with torch.no_grad():
             errors = int((head(body(x)).argmax(1) != y).sum())
         if (not fits and errors == 0) or epoch % max(1, epochs // 20) == 0:
@@ -80,7 +85,7 @@ def measure(smoke: bool) -> tuple[list[Check], Any]:
     x = torch.tensor(digits.data / 16, dtype=torch.float32)
     y = torch.tensor(digits.target)
     data = [x[:1000], y[:1000], x[1000:], y[1000:]]
-    seeds, epochs = (range(2), 20) if smoke else (range(3), 600)
+    seeds, epochs = (range(2), 20) if smoke else (range(3), 2000)
     runs = [train(seed, epochs, data) for seed in seeds]
     checks = [
         Check("seeds that did not fit their labels", sum(not fits for *_, fits in runs), at_most=0)
@@ -101,11 +106,11 @@ def measure(smoke: bool) -> tuple[list[Check], Any]:
     figure, axes = plt.subplots(1, 4, figsize=(12, 3))
     for k, (ax, name) in enumerate(zip(axes, NAMES.values(), strict=True)):
         for at, found, fits in runs:
-            ax.loglog(at, found[:, 0, k], color="C0", lw=0.9)
-            ax.loglog(at, found[:, 1, k], color="C1", lw=0.9)
+            ax.semilogx(at, found[:, 0, k], color="C0", lw=0.9)
+            ax.semilogx(at, found[:, 1, k], color="C1", lw=0.9)
             if fits:
                 ax.axvline(fits, color="grey", lw=0.5)
-        ax.set(title=name, xlabel="epoch")
+        ax.set(title=name, xlabel="epoch", ylim=(0, None))
         ax.title.set_fontsize(9)
     axes[0].plot([], [], color="C0", label="training")
     axes[0].plot([], [], color="C1", label="test")
