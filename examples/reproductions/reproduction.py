@@ -36,6 +36,11 @@ class Check:
     value, stderr : float
         An exact number has standard error 0.
     at_least, at_most : float
+
+    Raises
+    ------
+    ValueError
+        No number.
     """
 
     what: str
@@ -43,6 +48,10 @@ class Check:
     stderr: float = 0.0
     at_least: float = -math.inf
     at_most: float = math.inf
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.value) or math.isnan(self.stderr):
+            raise ValueError(f"{self.what} is {self.value} with standard error {self.stderr}")
 
     @property
     def interval(self) -> tuple[float, float]:
