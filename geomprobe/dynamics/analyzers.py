@@ -23,6 +23,7 @@ from geomprobe.storage import Array
 
 _COMPONENTS = 20
 _FEWEST = 3
+_MOST_NOTES = 10
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,10 @@ class Conservation:
         identities = {}
         if not reason and loss is not None and len(quantities):
             identities = gradient_identities(model, data, loss, quantities)
-        notes += [f"{layer}: {why}." for layer, why in quantities.left_out.items()]
+        left = [f"{layer}: {why}." for layer, why in quantities.left_out.items()]
+        if len(left) > _MOST_NOTES:
+            left[_MOST_NOTES:] = [f"And {len(left) - _MOST_NOTES} layers more."]
+        notes += left
         state = {name: value.detach() for name, value in model.named_parameters()}
         drifts: list[Estimate] = []
         residuals: list[Estimate] = []

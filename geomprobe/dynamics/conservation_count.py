@@ -39,7 +39,7 @@ def n_conserved(n: int, m: int, r: int) -> int:
     References
     ----------
     Marcotte, S., Gribonval, R. and Peyré, G. (2023). Abide by the law and follow the flow:
-    conservation laws for gradient flows. NeurIPS, corollary 4.4.
+    conservation laws for gradient flows. NeurIPS, section 4 on linear networks.
     """
     if min(n, m, r) < 1:
         raise ValueError(f"n, m and r must be at least 1, got {n}, {m} and {r}")
@@ -109,7 +109,7 @@ def count_conserved(
 
     References
     ----------
-    Marcotte et al. (2023), theorem 3.3 and section 3.3.
+    Marcotte et al. (2023), section 3.
     """
     if point.ndim != 1 or not len(point) or not point.is_floating_point() or depth < 1:
         raise ValueError(

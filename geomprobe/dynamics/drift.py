@@ -132,7 +132,8 @@ def conservation_drift(
 
     References
     ----------
-    Kunin et al. (2021), equations 9 and 14. Du et al. (2018), section 2.
+    Kunin et al. (2021) and Du et al. (2018), as of
+    :func:`~geomprobe.dynamics.conserved_quantities`.
     """
     _require_optimizer(lr, momentum, weight_decay)
     held = list(states)

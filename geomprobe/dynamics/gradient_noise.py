@@ -85,7 +85,7 @@ def gradient_noise(
     References
     ----------
     McCandlish, S., Kaplan, J., Amodei, D. et al. (2018). An empirical model of large-batch
-    training. arXiv:1812.06162, equations 2.9 and A.2.
+    training. arXiv:1812.06162, equation 2.9 and appendix A.1.
     """
     if len(data) < 4 or data.targets is None:
         raise ValueError(

@@ -82,7 +82,7 @@ def gradient_identities(
 
     References
     ----------
-    Kunin et al. (2021), section 4, for eps = 0.
+    Kunin et al. (2021), for eps = 0; as of :func:`~geomprobe.dynamics.conserved_quantities`.
     """
     if len(data) < 2 or data.targets is None:
         raise ValueError(

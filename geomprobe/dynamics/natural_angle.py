@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -149,10 +150,9 @@ def natural_angle(
 
 
 def _solved(
-    product: object, right: Tensor, tolerance: float, most: int
+    product: Callable[[Tensor], Tensor], right: Tensor, tolerance: float, most: int
 ) -> tuple[Tensor, float, int]:
     """Solve a positive definite system by conjugate gradients."""
-    assert callable(product)
     x, residual = torch.zeros_like(right), right.clone()
     direction, square = residual.clone(), residual.dot(residual)
     size, done = float(right.norm()), 0

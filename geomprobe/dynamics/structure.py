@@ -80,7 +80,8 @@ def conserved_quantities(model: nn.Module, *, softmax: bool = False) -> Conserve
     - *balance*, :math:`A_1 A_1^T - A_2 A_2^T`: layers with only linear operations between, the same
       for each unit. Of plain linear layers :math:`W_1 W_1^T - W_2^T W_2`.
     - *rescaling*, the diagonal of it: layers with ReLU, its leaky kin, maxima, dropout or means
-      between. Also the factor and offset of a norm layer, and what follows.
+      between. Also the factor and offset of a norm layer, and what follows; and the two linear layers
+      of a transformer layer of torch.
     - *attention*: balances of queries and keys, and of values and the output, in each head of
       ``nn.MultiheadAttention``.
     - *scale*, :math:`\lVert w \rVert^2` of weights before batch norm (by unit) or layer norm (all
@@ -105,7 +106,7 @@ def conserved_quantities(model: nn.Module, *, softmax: bool = False) -> Conserve
     and follow the flow: conservation laws for gradient flows. NeurIPS.
     """
     model = unwrap(model)
-    found, left_out = list(_attention(model)), {}
+    found = list(_known(model))
     try:
         with quiet(model):
             graph = fx.Tracer().trace(model)
@@ -113,12 +114,14 @@ def conserved_quantities(model: nn.Module, *, softmax: bool = False) -> Conserve
         reason = f"torch.fx cannot follow the model: {type(error).__name__}: {error}"
         return ConservedQuantities(tuple(found), {ROOT: reason.splitlines()[0]})
     walk = _Walk(model, graph, softmax)
+    left_out: dict[str, str] = {}
     for node in graph.nodes:
         if walk.starts(node):
             try:
                 found += walk.quantities_from(node)
             except _Broken as reason:
                 left_out[canonical_name(str(node.target))] = str(reason)
+    left_out |= walk.unseen(found)
     return ConservedQuantities(tuple(found), left_out)
 
 
@@ -148,9 +151,9 @@ class _Walk:
 
     def starts(self, node: fx.Node) -> bool:
         """Tell whether a node is a layer with parameters that learn."""
-        if self._kind(node) not in (*_LAYERS, *_NORMS):
+        if node.op != "call_module" or not isinstance(self._module(node), (*_LAYERS, *_NORMS)):
             return False
-        return any(p.requires_grad for p in self._module(node).parameters(recurse=False))
+        return any(p.requires_grad for p in self._module(node).parameters())
 
     def quantities_from(self, node: fx.Node) -> list[ConservedQuantity]:
         """Return what a layer conserves with what follows it."""
@@ -162,6 +165,14 @@ class _Walk:
         if end in _NORMS:
             return list(self._before_norm(node, path))
         return [self._between(node, path)]
+
+    def unseen(self, found: list[ConservedQuantity]) -> dict[str, str]:
+        """Return the layers that the trace did not come by, and that nothing is known of."""
+        known = {one.parameter.rpartition(".")[0] for each in found for one in each.weights}
+        names = [name for name, module in self.modules.items() if type(module) in _LAYERS]
+        reason = "it is not called by itself, but within a module of torch or not at all"
+        missed = [name for name in names if name not in self.calls and name not in known]
+        return {canonical_name(name): reason for name in missed}
 
     def _between(self, node: fx.Node, path: _Path) -> ConservedQuantity:
         """Return the balance of a layer and the next one."""
@@ -270,6 +281,8 @@ class _Walk:
     def _require_own(self, node: fx.Node) -> None:
         """Raise unless a layer is used once, and its parameters are plain and nobody else's."""
         layer, name = self._module(node), str(node.target)
+        if type(layer) not in (*_LAYERS, *_NORMS):
+            raise _Broken(f"{name} is a {type(layer).__name__}, not a plain layer of torch")
         if self.calls[name] > 1:
             raise _Broken(f"{name} is called {self.calls[name]} times")
         own = dict(layer.named_parameters(prefix=name, recurse=False))
@@ -328,20 +341,29 @@ def _is_batch(size: Any) -> bool:
     return size.target is operator.getitem and size.args[1:] == (0,)
 
 
-def _attention(model: nn.Module) -> Iterator[ConservedQuantity]:
-    """Yield the balances within each head of attention, which hold however often it is called."""
+def _known(model: nn.Module) -> Iterator[ConservedQuantity]:
+    """Yield what holds within modules of torch, however often they are called."""
     shared = _shared(model)
     for name, module in model.named_modules():
-        if type(module) is not nn.MultiheadAttention or module.in_proj_weight is None:
+        if not all(p.requires_grad and id(p) not in shared for p in module.parameters()):
             continue
-        free = all(p.requires_grad and id(p) not in shared for p in module.parameters())
-        if module.bias_k is None and free:
-            yield from _heads(name, module)
+        dot = f"{name}." if name else ""
+        if type(module) is nn.MultiheadAttention:
+            if module.in_proj_weight is not None and module.bias_k is None:
+                yield from _heads(name, dot, module)
+        elif type(module) in (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer):
+            if module.activation in (F.relu, torch.relu) or type(module.activation) is nn.ReLU:
+                units = module.linear1.out_features
+                own = [f"{dot}linear1.{key}" for key, _ in module.linear1.named_parameters()]
+                out = Weights(f"{dot}linear2.weight", units, incoming=False, sign=-1)
+                weights = (*(Weights(key, units) for key in own), out)
+                title = f"{canonical_name(f'{dot}linear1')} to {canonical_name(f'{dot}linear2')}"
+                yield ConservedQuantity(title, "rescaling", DIAGONAL, weights)
 
 
-def _heads(name: str, module: nn.MultiheadAttention) -> Iterator[ConservedQuantity]:
+def _heads(name: str, dot: str, module: nn.MultiheadAttention) -> Iterator[ConservedQuantity]:
     """Yield the two balances of each head."""
-    whole, d, dot = module.embed_dim, module.head_dim, f"{name}." if name else ""
+    whole, d = module.embed_dim, module.head_dim
     kinds = ("weight",) if module.in_proj_bias is None else ("weight", "bias")
 
     def into(block: int, head: int, sign: int = 1) -> Iterator[Weights]:

@@ -93,7 +93,7 @@ def training_energy(
 
     References
     ----------
-    França et al. (2020), section 2.
+    França et al. (2020), as of :func:`~geomprobe.dynamics.symplectic_defect`.
     """
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")

@@ -50,6 +50,17 @@ class Attention(nn.Module):
         return self.head(self.norm(x + mixed))[:, 0]
 
 
+class Pooled(nn.Module):
+    """Three logits of what a layer makes of a sequence."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x).mean(dim=1)[:, :3]
+
+
 def mlp():
     return nn.Sequential(nn.Linear(4, 7), nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
 
@@ -89,6 +100,12 @@ CASES = {
         IMAGES,
         ["inner to outer", "head before softmax, weight", "head before softmax, bias"],
     ),
+    "transformer": (
+        lambda: Pooled(nn.TransformerEncoderLayer(6, 1, 8, batch_first=True)),
+        (10, 5, 6),
+        ["layer.self_attn, head 0: queries and keys", "layer.self_attn, head 0: values and output"]
+        + ["layer.linear1 to layer.linear2"],
+    ),
     "attention": (
         Attention,
         (10, 5, 6),
@@ -117,7 +134,8 @@ def test_what_is_found_is_what_gradients_obey(case):
         # LayerNorm has no term of eps in closed form: its scale holds as far as eps is small.
         limit = 1e-3 if one.kind == "scale" and "8 before" in one.name else 1e-12
         assert residuals[one.name].residual < limit, one.name
-    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert all(p.grad is None for p in model.parameters())
     assert model.training
 
@@ -198,7 +216,7 @@ class Branches(nn.Module):
         (Reads, "a", "used elsewhere"),
         (Twice, "a", "called 2 times"),
         (changed(lambda m: m[1].bias.requires_grad_(False)), "1", "frozen"),
-        (changed(lambda m: nn.utils.parametrizations.weight_norm(m[1])), "1", "of its own"),
+        (changed(lambda m: nn.utils.parametrizations.weight_norm(m[1])), "1", "not a plain layer"),
         (Branches, "(root)", "torch.fx cannot follow"),
         (mlp, "3", "softmax"),
         (lambda: nn.Sequential(nn.Linear(8, 8), nn.MaxPool1d(2), nn.Linear(4, 3)), "0", "mix"),
