@@ -55,7 +55,7 @@ class TrainingPath:
         "61 percent for a long random walk.",
         "walk_tortuosity": "Length over displacement of a random walk of as many steps.",
         "walk_participation_ratio": "Effective number of dimensions of a random walk of as many "
-        "points and coordinates.",
+        "points.",
         "walk_first_component": "Share of the variance of a random walk of as many points along "
         "its first principal direction.",
     }
@@ -155,8 +155,9 @@ class Conservation:
                 scalars["drift_per_step"] = Estimate(
                     moved.value / steps, method=f"{moved.method}, over {steps} steps"
                 )
-            scalars["identity"] = Estimate.undefined(reason)
-            if one.name in identities:
+            if reason:
+                scalars["identity"] = Estimate.undefined(reason)
+            else:
                 found = identities[one.name]
                 scalars["identity"] = _residual(found.residual, len(data))
                 if found.without_eps != found.residual:

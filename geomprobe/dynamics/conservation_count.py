@@ -99,8 +99,8 @@ def count_conserved(
 
     Notes
     -----
-    Gradient flow moves the parameters along the fields :math:`\nabla \phi_i`, and so, for all losses
-    together, within an orbit whose tangent space is spanned by their iterated Lie brackets
+    Gradient flow moves the parameters along the fields :math:`\nabla \phi_i`, and so, for all
+    losses together, within an orbit whose tangent space is spanned by their iterated Lie brackets
     :math:`[X, Y] = DY\, X - DX\, Y`. By Frobenius' theorem D minus its dimension is the number of
     independent conserved functions. Brackets are formed by forward-mode products, exact to
     rounding; of each level only fields that are independent at the point are kept, which span the

@@ -58,7 +58,8 @@ class ConservationDrift(ByValue):
             }
             for name, values in self.drift.items()
         }
-        return pd.DataFrame.from_dict(rows, orient="index")
+        frame: pd.DataFrame = pd.DataFrame.from_dict(rows, orient="index")
+        return frame
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the drifts over time; predictions are dashed."""
@@ -66,7 +67,7 @@ class ConservationDrift(ByValue):
 
         axes = plt.subplots()[1] if ax is None else ax
         for name, values in self.drift.items():
-            (line,) = axes.plot(self.times, values, label=name)
+            (_line,) = axes.plot(self.times, values, label=name)
             if self.predicted:
                 axes.plot(self.times, self.predicted[name], "k--", lw=0.8)
         axes.set(xlabel="steps times learning rate", ylabel="relative drift")

@@ -1,4 +1,4 @@
-"""The noise of mini-batch gradients: its size, its directions, and the batch that would drown it."""
+"""The noise of mini-batch gradients: its size, its directions, and the batch to drown it."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def gradient_noise(
             parts = [forward(model, batch.inputs) for batch in data.batches(batch_size)]
             outputs = torch.cat(parts)
         slopes = []
-        for output, target in zip(outputs.split(1), data.targets.split(1), strict=True):
+        for output, target in zip(outputs[:, None], data.targets[:, None], strict=True):
             leaf = output.detach().requires_grad_()
             with torch.enable_grad():
                 value = loss(leaf, target)
@@ -216,17 +216,19 @@ def noise_of_batches(
     squares = (large_size * large - small_size * small) / (large_size - small_size)
     traces = (small - large) / (1 / small_size - 1 / large_size)
     m, method = len(small), f"batches of {small_size} and {large_size} samples"
-    covariance = np.atleast_2d(np.cov([traces, squares])) / m if m > 1 else np.full((2, 2), np.nan)
+    covariance = np.full((2, 2), np.nan)
+    if m > 1:
+        covariance = np.cov([traces, squares]) / m
     trace, square = float(traces.mean()), float(squares.mean())
     scale = Estimate.undefined(_UNRESOLVED, n=m, method=method)
     if square > 0:
         slope = np.array([1, -trace / square]) / square
-        error = float(np.sqrt(max(slope @ covariance @ slope, 0.0))) if m > 1 else np.nan
+        error = float(np.sqrt(slope @ covariance @ slope))
         scale = Estimate(trace / square, error, m, method=method)
-    errors = np.sqrt(np.diag(covariance))
+    deviations: Array = np.sqrt(np.diagonal(covariance))
     return GradientNoise(
-        Estimate(trace, errors[0], m, method=method),
-        Estimate(square, errors[1], m, method=method),
+        Estimate(trace, deviations[0], m, method=method),
+        Estimate(square, deviations[1], m, method=method),
         scale,
         np.empty(0),
     )
@@ -235,7 +237,7 @@ def noise_of_batches(
 def _gram(rows: Tensor) -> Array:
     """Return the products of rows, in float64, without a copy of all of them in it."""
     total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-    for part in rows.split(1 << 16, dim=1):
+    for part in torch.split(rows, 1 << 16, dim=1):
         own = part.detach().cpu().double()
         total += own @ own.T
     gram: Array = total.numpy()

@@ -104,7 +104,9 @@ def gradient_identities(
             share = norms[one.norm].eps / (variances[one.norm] + norms[one.norm].eps)
             slope = (parameters[factor].double() * gradients[factor].double()).to(share.device)
             corrected = left - share * slope
-        found[one.name] = GradientIdentity(float(corrected.norm()) / size, float(left.norm()) / size)
+        found[one.name] = GradientIdentity(
+            float(corrected.norm()) / size, float(left.norm()) / size
+        )
     return found
 
 

@@ -68,7 +68,7 @@ def margins_of(outputs: Tensor, targets: Tensor) -> Array:
             f"got {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
     single = logits.ndim == 1 or logits.shape[1] == 1
-    known = {float(label) for label in labels.unique()}
+    known = set(np.unique(labels.numpy()).astype(float).tolist())
     if single:
         if not (known <= {0.0, 1.0} or known <= {-1.0, 1.0}):
             raise ValueError(f"targets of one logit are 0 and 1, or -1 and 1, got {sorted(known)}")
@@ -234,7 +234,9 @@ def margin_growth(
     """
     held, marks = list(states), np.asarray(steps)
     if len(held) < 2 or marks.shape != (len(held),) or not (np.diff(marks) > 0).all():
-        raise ValueError(f"{len(held)} states and {len(marks)} steps; they must be as many, growing")
+        raise ValueError(
+            f"{len(held)} states and {len(marks)} steps; they must be as many, growing"
+        )
     if marks[0] < 1:
         raise ValueError(f"steps are counted from 1, for their logarithm, got {marks[0]}")
     model = unwrap(model)

@@ -86,8 +86,7 @@ def max_margin(features: Any, targets: Any) -> MaxMargin:
     x, labels = _numpy(features), np.asarray(_numpy(targets))
     if x.ndim != 2 or labels.shape != (len(x),) or not len(x):
         raise ValueError(
-            "features must be of shape (N, d) and targets (N,), got "
-            f"{x.shape} and {labels.shape}"
+            f"features must be of shape (N, d) and targets (N,), got {x.shape} and {labels.shape}"
         )
     if not np.isfinite(x).all():
         raise ValueError("features must be finite")

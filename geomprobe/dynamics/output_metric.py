@@ -56,7 +56,9 @@ def require_metric(metric: Any) -> None:
     """
     if isinstance(metric, str):
         if metric not in ("softmax", "euclidean"):
-            raise ValueError(f'metric must be "softmax", "euclidean" or a likelihood, got {metric!r}')
+            raise ValueError(
+                f'metric must be "softmax", "euclidean" or a likelihood, got {metric!r}'
+            )
     elif isinstance(metric, type) or not callable(getattr(metric, "rows", None)):
         raise TypeError(
             f"metric must be a word or a likelihood such as information.Gaussian(), got {metric!r}"
@@ -86,14 +88,14 @@ def pushed(
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs, and how they change along a direction of the parameters: one JVP."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        outputs, moved = jvp(function_of(model, data), (at,), (along,))
+        outputs, moved = jvp(function_of(model, data), (at,), (along,))  # type: ignore[misc]
     return outputs, moved
 
 
 def pulled(model: nn.Module, data: Samples, at: Parameters, vectors: Tensor) -> Parameters:
     """Pull vectors at the outputs back to the parameters: one VJP."""
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        _, pull_back = vjp(function_of(model, data), at)  # type: ignore[misc]
+        pull_back = vjp(function_of(model, data), at)[1]
         (gradients,) = pull_back(vectors)
     return gradients  # type: ignore[no-any-return]
 

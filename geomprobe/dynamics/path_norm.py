@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,9 +14,9 @@ from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
 
 _ALLOWED = (
-    (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ReLU, nn.Identity, nn.Flatten, nn.Dropout)
-    + (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-    + (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ReLU, nn.Identity, nn.Flatten, nn.Dropout),
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
 )
 
 
@@ -53,8 +54,8 @@ def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -
 
     References
     ----------
-    Neyshabur, B., Tomioka, R. and Srebro, N. (2015). Norm-based capacity control in neural networks.
-    COLT, section 3.
+    Neyshabur, B., Tomioka, R. and Srebro, N. (2015). Norm-based capacity control in neural
+    networks. COLT, section 3.
     """
     if p < 1:
         raise ValueError(f"p must be at least 1, got {p}")
@@ -74,4 +75,4 @@ def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -
         for parameter in own.parameters():
             parameter.abs_().pow_(p)
         outputs = forward(own, torch.ones(1, *input_shape, dtype=torch.float64))
-    return float(outputs.sum()) ** (1 / p)
+    return math.pow(float(outputs.sum()), 1 / p)

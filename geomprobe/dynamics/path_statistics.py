@@ -48,9 +48,9 @@ class PathStatistics(ByValue):
         In degrees; NaN where the path stood still.
     diffusion : Diffusion or None
         How the displacement grows with the lag; None for a path that is not evenly spaced or
-        has fewer than 40 points.
+        has fewer than 60 points.
     walk : dict of str to float
-        What a random walk of as many points and coordinates gives for ``tortuosity``,
+        What a random walk of as many points in many dimensions gives for ``tortuosity``,
         ``turning_angle``, ``participation_ratio``, ``first_component`` and ``diffusion_exponent``.
     notes : tuple of str
     """
@@ -130,8 +130,8 @@ def path_statistics(trajectory: Trajectory) -> PathStatistics:
     The participation ratio is :math:`(\sum_k \lambda_k)^2 / \sum_k \lambda_k^2` of the eigenvalues
     of the covariance of the points. A random walk has one too, of at most 5/2 however many
     dimensions it has, and its first principal component explains 61 % of it: see
-    :func:`~geomprobe.dynamics.walk_variances`. A path that is smooth has fewer dimensions still, and
-    one confined to a minimum has more. The length of a walk of m moves is :math:`\sqrt m` times
+    :func:`~geomprobe.dynamics.walk_variances`. A smooth path has fewer dimensions still, and one
+    confined to a minimum has more. The length of a walk of m moves is :math:`\sqrt m` times
     its displacement.
 
     O(T d min(T, d)) time and O(T d) memory for T points of d coordinates.
@@ -197,7 +197,7 @@ def path_statistics(trajectory: Trajectory) -> PathStatistics:
             "tortuosity": float(np.sqrt(n_moves)),
             "turning_angle": 90.0,
             "diffusion_exponent": 0.5,
-            "participation_ratio": walk_participation(n, d),
+            "participation_ratio": walk_participation(n),
             "first_component": float(walk_variances(n, 1)[0]),
         },
         notes=tuple(notes),
@@ -243,7 +243,8 @@ def compare_paths(trajectories: Mapping[str, Trajectory]) -> pd.DataFrame:
                 row[f"{scalar}_walk"] = found.walk[scalar]
         row["loss"] = trajectory.losses[-1]
         table[name] = row
-    return pd.DataFrame.from_dict(table, orient="index")
+    frame: pd.DataFrame = pd.DataFrame.from_dict(table, orient="index")
+    return frame
 
 
 def _length(

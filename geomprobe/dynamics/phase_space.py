@@ -20,7 +20,7 @@ Potential = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SymplecticDefect:
-    """What an update does to the symplectic form; made by :func:`symplectic_defect`.
+    r"""What an update does to the symplectic form; made by :func:`symplectic_defect`.
 
     Parameters
     ----------
@@ -163,12 +163,12 @@ def modified_energy(update: Update, position: Tensor, momentum: Tensor, lr: floa
     Returns
     -------
     Tensor
-        A number. For a quadratic loss and a conformally symplectic step :math:`\tilde H' = c \tilde
-        H` to rounding, as :math:`z^T \Omega J z` is for every linear map J with :math:`J^T \Omega J =
-        c\, \Omega`: for the symplectic Euler step with curvature a it is :math:`(p^2 + a q^2 - h a
-        q p) / 2`, so that the energy stays within :math:`O(h)` forever; with momentum it falls by
-        :math:`\beta` a step, and amplitudes by :math:`\sqrt\beta` where they oscillate. For other
-        losses it is exact only to second order around the minimum.
+        A number. For a quadratic loss and a conformally symplectic step it becomes exactly c times
+        itself, as :math:`z^T \Omega J z` does under every linear map J with
+        :math:`J^T \Omega J = c\, \Omega`. Of the symplectic Euler step with curvature a it is
+        :math:`(p^2 + a q^2 - h a q p) / 2`, so that the energy stays within :math:`O(h)` for ever;
+        with momentum it falls by :math:`\beta` a step, and amplitudes by :math:`\sqrt\beta` where
+        they oscillate. For other losses it is exact only near the minimum.
     """
     q, p = update(position, momentum)
     return (momentum.dot(q) - position.dot(p)) / (2 * _step(lr))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
@@ -114,7 +115,7 @@ class ConservedQuantity:
         return reduce(add, map(term, self.weights))
 
     def identity(self, tensors: Tensors, gradients: Tensors) -> Tensor:
-        r"""Return what the symmetry makes zero of a gradient: :math:`\langle \nabla L, \xi \rangle`.
+        r"""Return what the symmetry makes zero, :math:`\langle \nabla L, \xi \rangle`.
 
         With A and G the rows of weights and of their gradients: :math:`G_1 A_1^T - A_2 G_2^T`, of
         shape (units, units), for a matrix; by unit the sum of :math:`\pm \langle A, G \rangle` for
@@ -134,7 +135,7 @@ class ConservedQuantity:
     def size(self, tensors: Tensors) -> float:
         """Return what a change of it is held against: the norms of its terms, added up."""
         if self.form == SUM:
-            return sum(float(w.rows(tensors).norm()) * w.units**0.5 for w in self.weights)
+            return sum(float(w.rows(tensors).norm()) * math.sqrt(w.units) for w in self.weights)
         return sum(float(w.rows(tensors).square().sum(dim=1).norm()) for w in self.weights)
 
     def identity_size(self, tensors: Tensors, gradients: Tensors) -> float:

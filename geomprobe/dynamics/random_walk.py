@@ -43,36 +43,28 @@ def walk_variances(n_points: int, components: int | None = None) -> Array:
     return shares
 
 
-def walk_participation(n_points: int, dimension: int | None = None) -> float:
-    r"""Return the participation ratio of PCA of a random walk.
+def walk_participation(n_points: int) -> float:
+    r"""Return the participation ratio of PCA of a random walk in many dimensions.
+
+    .. math::
+        \frac{(\sum_k \rho_k)^2}{\sum_k \rho_k^2} = \frac{5 (T^2 - 1)}{2 T^2 + 7}
 
     Parameters
     ----------
     n_points : int
         Points T of the walk, at least 2.
-    dimension : int, optional
-        Coordinates d, of a walk with independent normal increments of equal variance; by default
-        infinitely many.
 
     Returns
     -------
     float
-        :math:`5 (T^2 - 1) / (2 T^2 + 7)`, which tends to 5/2, in infinitely many dimensions. In d
-        the ratio of the expectations of numerator and denominator, from the moments of a
-        Wishart matrix: with :math:`\tau = (\sum_k \lambda_k)^2 / \sum_k \lambda_k^2` the number
-        above, :math:`(d \tau + 2) / (d + 1 + \tau)`.
+        It tends to 5/2, in however many dimensions; in few it is smaller.
 
     References
     ----------
     As of :func:`walk_variances`, whose squares sum to a polynomial in T.
     """
     _require_points(n_points)
-    ratio = 5 * (n_points**2 - 1) / (2 * n_points**2 + 7)
-    if dimension is None:
-        return ratio
-    if dimension < 1:
-        raise ValueError(f"dimension must be at least 1, got {dimension}")
-    return (dimension * ratio + 2) / (dimension + 1 + ratio)
+    return 5 * (n_points**2 - 1) / (2 * n_points**2 + 7)
 
 
 def _require_points(n_points: int) -> None:

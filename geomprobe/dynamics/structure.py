@@ -80,8 +80,8 @@ def conserved_quantities(model: nn.Module, *, softmax: bool = False) -> Conserve
     - *balance*, :math:`A_1 A_1^T - A_2 A_2^T`: layers with only linear operations between, the same
       for each unit. Of plain linear layers :math:`W_1 W_1^T - W_2^T W_2`.
     - *rescaling*, the diagonal of it: layers with ReLU, its leaky kin, maxima, dropout or means
-      between. Also the factor and offset of a norm layer, and what follows; and the two linear layers
-      of a transformer layer of torch.
+      between. Also the factor and offset of a norm layer, and what follows; and the two linear
+      layers of a transformer layer of torch.
     - *attention*: balances of queries and keys, and of values and the output, in each head of
       ``nn.MultiheadAttention``.
     - *scale*, :math:`\lVert w \rVert^2` of weights before batch norm (by unit) or layer norm (all
@@ -253,7 +253,7 @@ class _Walk:
             if after.op == "output" or kind in (*_LAYERS, *_NORMS, *_SOFTMAX):
                 return _Path(after, here is node, linear, flattened)
             if kind in _FLATTEN:
-                self._require_flat(after, here)
+                self._require_flat(after)
                 flattened = True
             elif kind not in _LINEAR_OPS | _HOMOGENEOUS_OPS:
                 raise _Broken(f"{told} follows, which does not commute with a rescaling")
@@ -263,18 +263,18 @@ class _Walk:
                 linear = False
             here = after
 
-    def _require_flat(self, node: fx.Node, before: fx.Node) -> None:
+    def _require_flat(self, node: fx.Node) -> None:
         """Raise unless a node flattens all axes but the first."""
         kind = self._kind(node)
         if kind is nn.Flatten:
             module = self._module(node)
-            flat = (module.start_dim, module.end_dim) == (1, -1)
+            flat = bool((module.start_dim, module.end_dim) == (1, -1))
         elif kind in ("view", "reshape"):
             sizes = node.args[1:]
-            flat = len(sizes) == 2 and sizes[1] == -1 and _is_batch(sizes[0])
+            flat = len(sizes) == 2 and bool(sizes[1] == -1) and _is_batch(sizes[0])
         else:
             given = [*node.args[1:], *node.kwargs.values()]
-            flat = given in ([1], [1, -1]) and {*node.kwargs} <= {"start_dim", "end_dim"}
+            flat = {*node.kwargs} <= {"start_dim", "end_dim"} and given in ([1], [1, -1])
         if not flat:
             raise _Broken(f"{self._told(node)} follows, which may move its units")
 
@@ -351,13 +351,14 @@ def _known(model: nn.Module) -> Iterator[ConservedQuantity]:
         if type(module) is nn.MultiheadAttention:
             if module.in_proj_weight is not None and module.bias_k is None:
                 yield from _heads(name, dot, module)
-        elif type(module) in (nn.TransformerEncoderLayer, nn.TransformerDecoderLayer):
-            if module.activation in (F.relu, torch.relu) or type(module.activation) is nn.ReLU:
-                units = module.linear1.out_features
-                own = [f"{dot}linear1.{key}" for key, _ in module.linear1.named_parameters()]
-                out = Weights(f"{dot}linear2.weight", units, incoming=False, sign=-1)
+        elif isinstance(module, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+            bends = module.activation
+            if bends in (F.relu, torch.relu) or isinstance(bends, nn.ReLU):
+                first, second, units = f"{dot}linear1", f"{dot}linear2", module.linear1.out_features
+                own = [key for key, _ in module.linear1.named_parameters(first)]
+                out = Weights(f"{second}.weight", units, incoming=False, sign=-1)
                 weights = (*(Weights(key, units) for key in own), out)
-                title = f"{canonical_name(f'{dot}linear1')} to {canonical_name(f'{dot}linear2')}"
+                title = f"{canonical_name(first)} to {canonical_name(second)}"
                 yield ConservedQuantity(title, "rescaling", DIAGONAL, weights)
 
 

@@ -92,8 +92,11 @@ CASES = {
     "cnn": (
         cnn,
         IMAGES,
-        ["0 before 1", "1 to 3", "3 to 5", "5 to 8", "8 before 9", "8 before 9, columns"]
-        + ["8 before 9, bias", "9 to 10", "10 before softmax, weight", "10 before softmax, bias"],
+        [
+            *("0 before 1", "1 to 3", "3 to 5", "5 to 8", "8 before 9", "8 before 9, columns"),
+            *("8 before 9, bias", "9 to 10"),
+            *("10 before softmax, weight", "10 before softmax, bias"),
+        ],
     ),
     "residual": (
         Residual,
@@ -103,14 +106,20 @@ CASES = {
     "transformer": (
         lambda: Pooled(nn.TransformerEncoderLayer(6, 1, 8, batch_first=True)),
         (10, 5, 6),
-        ["layer.self_attn, head 0: queries and keys", "layer.self_attn, head 0: values and output"]
-        + ["layer.linear1 to layer.linear2"],
+        [
+            "layer.linear1 to layer.linear2",
+            "layer.self_attn, head 0: queries and keys",
+            "layer.self_attn, head 0: values and output",
+        ],
     ),
     "attention": (
         Attention,
         (10, 5, 6),
-        [f"attention, head {h}: {w}" for h in (0, 1) for w in ("queries and keys",
-         "values and output")]
+        [
+            f"attention, head {h}: {w}"
+            for h in (0, 1)
+            for w in ("queries and keys", "values and output")
+        ]
         + ["norm to head"],
     ),
 }
@@ -284,7 +293,9 @@ def test_the_drift_of_a_deep_linear_network_halves_with_the_learning_rate():
 def test_pure_weight_decay_follows_the_exponential_law():
     model = mlp().double()
     lr, decay = 1e-3, 0.5
-    states = [{k: v * (1 - lr * decay) ** t for k, v in model.state_dict().items()} for t in (0, 2000)]
+    states = [
+        {k: v * (1 - lr * decay) ** t for k, v in model.state_dict().items()} for t in (0, 2000)
+    ]
     found = conservation_drift(
         states, conserved_quantities(model), lr=lr, steps=[0, 2000], weight_decay=decay
     )

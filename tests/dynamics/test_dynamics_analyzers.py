@@ -109,8 +109,7 @@ def test_an_audit_runs_it_if_asked():
         assert not gp.load_analyzer(name).by_default
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_monitor_follows_both(workers):
+def test_a_monitor_follows_both():
     model = small()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     monitor = gp.Monitor(
@@ -122,7 +121,7 @@ def test_a_monitor_follows_both(workers):
         loss=F.cross_entropy,
         trajectory=64,
         optimizer=optimizer,
-        workers=workers,
+        workers=0,
     )
     with monitor:
         for _ in range(50):
@@ -130,8 +129,6 @@ def test_a_monitor_follows_both(workers):
             F.cross_entropy(model(X), Y).backward()
             optimizer.step()
             monitor.step()
-            if workers:
-                assert len(monitor.history) <= 2  # Waits for a worker.
     first, second = monitor.history
     assert not any(one.failed for record in (first, second) for one in record.findings)
     drift = {one.subject: one.scalars["drift"].value for one in second.findings[1:]}

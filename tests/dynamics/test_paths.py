@@ -50,15 +50,6 @@ def test_the_null_tends_to_the_published_limits():
     assert walk_participation(10**5) == pytest.approx(2.5)
 
 
-def test_walks_of_few_coordinates_have_the_participation_of_the_closed_form():
-    found = [path_statistics(path_of(walk(200, 5, seed))) for seed in range(200)]
-    ratio = np.mean([one.participation_ratio.value for one in found])
-    # A ratio of expectations; the expectation of the ratio differs by some percent.
-    assert ratio == pytest.approx(walk_participation(200, 5), rel=0.08)
-    assert found[0].walk["participation_ratio"] == walk_participation(200, 5)
-    assert walk_participation(200, 10**7) == pytest.approx(walk_participation(200), rel=1e-5)
-
-
 # --- Paths ---------------------------------------------------------------------------------------
 
 
@@ -82,16 +73,16 @@ def test_a_straight_line_is_straight():
 
 
 def test_a_random_walk_is_what_the_null_says():
-    found = path_statistics(path_of(walk(1000, 300)))
+    found = path_statistics(path_of(walk(500, 4000)))
     for name, expected in found.walk.items():
         assert found.scalars[name].value == pytest.approx(expected, rel=0.03), name
-    np.testing.assert_allclose(found.explained_variance[:5], walk_variances(1000, 5), rtol=0.1)
+    np.testing.assert_allclose(found.explained_variance[:5], walk_variances(500, 5), rtol=0.1)
 
 
 def test_the_interval_of_the_exponent_covers_that_of_random_walks():
     within = 0
     for seed in range(40):
-        found = diffusion(walk(400, 3, seed))
+        found = diffusion(walk(200, 3, seed))
         low, high = found.interval
         assert low < found.exponent.value < high
         within += low < 0.5 < high
@@ -139,9 +130,9 @@ def test_lengths_are_the_exact_ones_of_the_recorder():
 
 
 def test_paths_in_one_table():
-    table = compare_paths({"a": path_of(walk(50, 20)), "b": path_of(np.outer(range(50), [1, 0]))})
+    table = compare_paths({"a": path_of(walk(60, 20)), "b": path_of(np.outer(range(60), [1, 0]))})
     assert table.loc["b", "tortuosity"] == 1
-    assert table.loc["a", "participation_ratio_walk"] == walk_participation(50, 20)
+    assert table.loc["a", "participation_ratio_walk"] == walk_participation(60)
     assert table.loc["a", "diffusion_exponent_stderr"] > 0
     with pytest.raises(ValueError, match="path 'c': the path does not move"):
         compare_paths({"c": path_of(np.ones((5, 2)))})
@@ -229,9 +220,7 @@ def test_the_natural_gradient_is_that_of_the_dense_system():
     def angle(a, b):
         return float(torch.rad2deg(torch.acos(a @ b / (a.norm() * b.norm()))))
 
-    found = natural_angle(
-        model, Samples(X, Y), update, loss=loss, damping=0.01, tolerance=1e-10
-    )
+    found = natural_angle(model, Samples(X, Y), update, loss=loss, damping=0.01, tolerance=1e-10)
     assert found.to_natural == pytest.approx(angle(update, -natural), abs=1e-4)
     assert found.between == pytest.approx(angle(natural, gradient), abs=1e-4)
     assert natural_angle(
@@ -245,10 +234,10 @@ def test_the_natural_gradient_is_that_of_the_dense_system():
 def test_trace_and_square_are_without_bias():
     rng = np.random.default_rng(0)
     mean, spread = rng.normal(size=10), rng.uniform(0.5, 1.5, size=10)
-    found = [noise_of_gradients(mean + spread * rng.normal(size=(16, 10))) for _ in range(400)]
+    found = [noise_of_gradients(mean + spread * rng.normal(size=(16, 10))) for _ in range(200)]
     traces, squares = (np.array([getattr(f, s).value for f in found]) for s in ("trace", "square"))
     for values, truth in ((traces, (spread**2).sum()), (squares, (mean**2).sum())):
-        assert abs(values.mean() - truth) < 4 * values.std() / 20
+        assert abs(values.mean() - truth) < 4 * values.std() / 200**0.5
     # The jackknife's own standard error is that of the spread between draws.
     errors = np.array([f.trace.stderr for f in found])
     assert errors.mean() == pytest.approx(traces.std(), rel=0.3)
@@ -306,21 +295,19 @@ def test_the_edge_of_stability_is_where_quadratics_diverge(momentum, nesterov):
         optimizer = torch.optim.SGD(
             [x], lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=decay
         )
-        for _ in range(2000):
+        for _ in range(400):
             optimizer.zero_grad()
             curvature = factor * (sharpness + decay) - decay
             (curvature * x.square().sum() / 2).backward()
             optimizer.step()
-            if not 1e-100 < abs(float(x)) < 1e100:
-                break
-        assert (abs(float(x)) > 1) == grows
+        assert (abs(x.item()) > 1) == grows
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: path_statistics(path_of(walk(2, 3))), "3 finite points"),
-        (lambda: diffusion(walk(30, 3)), "at least 40"),
+        (lambda: diffusion(walk(30, 3)), "at least 60"),
         (lambda: compare_paths({}), "no paths"),
         (lambda: walk_variances(1), "at least 2 points"),
         (lambda: natural_length(network(), Samples(X), path_of(walk(5, 3))), "trainable param"),
