@@ -27,7 +27,7 @@ class SymplecticDefect:
     factor : float
         c, by which the form is scaled best: 1 for a symplectic map.
     defect : float
-        Largest entry of :math:`J^T \\Omega J - c\\, \\Omega` in absolute value.
+        Largest entry of :math:`J^T \Omega J - c\, \Omega` in absolute value.
     determinant : float
         Of J: by which volumes are multiplied. It is :math:`c^n` where the defect is zero.
     """
@@ -41,7 +41,7 @@ def symplectic_defect(update: Update, position: Tensor, momentum: Tensor) -> Sym
     r"""Measure how far one step of an optimizer is from conformally symplectic.
 
     .. math::
-        J^T \Omega J = c\, \Omega, \qquad \Omega = \begin{pmatrix} 0 & I \\ -I & 0 \end{pmatrix}
+        J^T \Omega J = c\, \Omega, \qquad \Omega (q, p) = (p, -q)
 
     Parameters
     ----------
