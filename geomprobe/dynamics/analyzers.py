@@ -19,6 +19,7 @@ from geomprobe.evidence import Evidence, Loss, Samples, forward
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
+from geomprobe.jacobians import trainable_parameters
 from geomprobe.storage import Array
 
 _COMPONENTS = 20
@@ -129,7 +130,8 @@ class Conservation:
         """Yield one finding about each quantity, and one about the model."""
         assert evidence.model is not None
         assert evidence.data is not None
-        model, data, notes = unwrap(evidence.model), evidence.data, []
+        model, notes = unwrap(evidence.model), []
+        data = evidence.data.to(next(iter(trainable_parameters(model).values())).device)
         if len(data) > self.max_samples:
             notes.append(f"A uniform sample of {self.max_samples} of {len(data)} inputs.")
             drawn = np.random.default_rng(evidence.seed)
@@ -152,16 +154,16 @@ class Conservation:
             moved, steps = _drift(one, state, evidence)
             scalars = {"drift": moved}
             if steps > 0:
-                scalars["drift_per_step"] = Estimate(
-                    moved.value / steps, method=f"{moved.method}, over {steps} steps"
-                )
+                method = f"{moved.method}, over {steps} steps"
+                scalars["drift_per_step"] = _exact(moved.value / steps, method)
             if reason:
                 scalars["identity"] = Estimate.undefined(reason)
             else:
                 found = identities[one.name]
-                scalars["identity"] = _residual(found.residual, len(data))
+                method = f"gradient of the mean loss over {len(data)} samples"
+                scalars["identity"] = _exact(found.residual, method)
                 if found.without_eps != found.residual:
-                    scalars["identity_without_eps"] = _residual(found.without_eps, len(data))
+                    scalars["identity_without_eps"] = _exact(found.without_eps, method)
             drifts.append(moved)
             residuals.append(scalars["identity"])
             yield Finding(self.name, one.name, scalars)
@@ -203,18 +205,20 @@ def _drift(
     if evidence.earlier is None:
         return Estimate.undefined("there is no earlier state to compare with: a monitor has"), 0
     before = evidence.earlier.state
-    change = one.evaluate(state) - one.evaluate(before).to(next(iter(state.values())).device)
+    change = one.evaluate(state) - one.evaluate(before)
     value = float(change.norm()) / (one.size(before) or 1.0)
     method = "norm of the change over the norms of its terms"
-    return Estimate(value, exact=True, method=method), (evidence.step or 0) - evidence.earlier.step
+    return _exact(value, method), (evidence.step or 0) - evidence.earlier.step
 
 
-def _residual(value: float, n: int) -> Estimate:
-    return Estimate(value, n=n, exact=True, method="gradient of the mean loss over all samples")
+def _exact(value: float, method: str) -> Estimate:
+    if not np.isfinite(value):
+        return Estimate.undefined("parameters or gradients are not finite", method=method)
+    return Estimate(value, exact=True, method=method)
 
 
 def _largest(found: list[Estimate]) -> Estimate:
     known: Array = np.array([one.value for one in found if not np.isnan(one.value)])
     if not len(known):
         return found[0] if found else Estimate.undefined("no symmetry was found; see the notes")
-    return Estimate(float(known.max()), exact=True, method=f"largest of {len(known)} quantities")
+    return _exact(float(known.max()), f"largest of {len(known)} quantities")

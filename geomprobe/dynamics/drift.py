@@ -252,11 +252,14 @@ def _expected(
 ) -> Iterator[Tensor]:
     """Yield the quantity at each state, from its first value and the gradients alone."""
     quantity, cross = start, torch.zeros_like(start)
-    velocity = {w.parameter: torch.zeros_like(states[0][w.parameter]).double() for w in one.weights}
+    velocity = {
+        w.parameter: torch.zeros(states[0][w.parameter].shape, dtype=torch.float64)
+        for w in one.weights
+    }
     yield quantity
     for gradient, state in zip(gradients, states, strict=False):
         for name, value in velocity.items():
-            added = gradient[name].double() + decay * state[name].double()
+            added = gradient[name].cpu().double() + decay * state[name].cpu().double()
             velocity[name] = momentum * value + added
         cross = momentum * cross + decay * quantity
         if one.degree == 1:

@@ -102,7 +102,7 @@ def gradient_identities(
         if one.norm in variances:
             factor = f"{one.norm}.weight"
             share = norms[one.norm].eps / (variances[one.norm] + norms[one.norm].eps)
-            slope = (parameters[factor].double() * gradients[factor].double()).to(share.device)
+            slope = parameters[factor].cpu().double() * gradients[factor].cpu().double()
             corrected = left - share * slope
         found[one.name] = GradientIdentity(
             float(corrected.norm()) / size, float(left.norm()) / size
@@ -135,7 +135,7 @@ def _heard(norms: dict[str, Any], variances: dict[str, Tensor]) -> Iterator[None
 
     def listener(name: str) -> Callable[..., None]:
         def listen(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            units = inputs[0].detach().double().transpose(0, 1).flatten(1)
+            units = inputs[0].detach().cpu().double().transpose(0, 1).flatten(1)
             variances[name] = units.var(dim=1, unbiased=False)
 
         return listen

@@ -45,8 +45,8 @@ class Weights:
     part: tuple[int, int] | None = None
 
     def rows(self, tensors: Tensors) -> Tensor:
-        """Return the matrix, of shape (units, ...), in double precision."""
-        tensor = tensors[self.parameter].detach().double()
+        """Return the matrix, of shape (units, ...), in double precision on the CPU."""
+        tensor = tensors[self.parameter].detach().cpu().double()
         if self.part is not None:
             tensor = tensor.narrow(0 if self.incoming else 1, *self.part)
         if self.incoming:

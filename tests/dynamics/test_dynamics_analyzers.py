@@ -92,6 +92,15 @@ def test_what_is_missing_is_told():
     assert [one.subject for one in each] == NAMES[:1]
 
 
+def test_parameters_that_are_not_finite_are_told():
+    model = small()
+    with torch.no_grad():
+        model[0].weight[0, 0] = torch.nan
+    found, *_ = Conservation()(evidence(model=model, earlier=Earlier(small().state_dict(), 0)))
+    assert "not finite" in found.scalars["drift"].note
+    assert "not finite" in found.scalars["identity"].note
+
+
 def test_more_samples_are_thinned():
     *_, whole = Conservation(max_samples=10)(evidence())
     assert "A uniform sample of 10 of 40 inputs." in whole.notes
