@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geomprobe.dynamics.time_blocks import block_jackknife
+from geomprobe.dynamics.time_blocks import block_jackknife, t_interval
 from geomprobe.findings import Estimate
 from geomprobe.points import as_points
 from geomprobe.storage import Array
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 #: Points below which a path has too few lags.
 FEWEST = 60
-_BLOCKS = 10
 _LAGS = 12
 
 
@@ -42,11 +41,8 @@ class Diffusion(ByValue):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the exponent, by Student's t with as many blocks less one."""
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, _BLOCKS - 1)) * self.exponent.stderr
-        return self.exponent.value - half, self.exponent.value + half
+        """95 % interval of the exponent, by Student's t."""
+        return t_interval(self.exponent)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the root mean square displacement, and the slope of a random walk."""
@@ -124,5 +120,5 @@ def diffusion(points: Any, *, spacing: float = 1.0) -> Diffusion:
     if np.isnan(value):
         exponent = Estimate.undefined("the path stands still over some lag", n=n, method=method)
     else:
-        exponent = Estimate(value, block_jackknife(half_slope, n, _BLOCKS), n, method=method)
+        exponent = Estimate(value, block_jackknife(half_slope, n), n, method=method)
     return Diffusion(spacing * lags, np.nanmean(squares, axis=1), exponent)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from geomprobe.dynamics.time_blocks import block_jackknife
+from geomprobe.dynamics.time_blocks import block_jackknife, t_interval
 from geomprobe.evidence import Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
@@ -165,11 +165,8 @@ class MarginGrowth(ByValue):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the slope, by Student's t with five blocks of time."""
-        from scipy.stats import t
-
-        half = float(t.ppf(0.975, _BLOCKS - 1)) * self.slope.stderr
-        return self.slope.value - half, self.slope.value + half
+        """95 % interval of the slope, by Student's t."""
+        return t_interval(self.slope, _BLOCKS)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the normalised margin over the step, on a logarithmic axis."""

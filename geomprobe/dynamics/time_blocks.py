@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from geomprobe.findings import Estimate
 from geomprobe.storage import Array
 
 
@@ -37,3 +38,11 @@ def block_jackknife(statistic: Callable[[Array], float], n: int, blocks: int = 1
     block = np.arange(n) * blocks // n
     left = np.array([statistic(block != number) for number in range(blocks)])
     return float(np.sqrt((blocks - 1) / blocks * np.square(left - left.mean()).sum()))
+
+
+def t_interval(found: Estimate, blocks: int = 10) -> tuple[float, float]:
+    """Return the 95 % interval of what has such an error, by Student's t of blocks less one."""
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, blocks - 1)) * found.stderr
+    return found.value - half, found.value + half
