@@ -1,0 +1,112 @@
+"""The Fisher metric at the outputs of a model, by which changes of its parameters are measured."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from geomprobe.evidence import Samples, forward
+from geomprobe.jacobians import Parameters
+
+
+class Factors(Protocol):
+    """Whatever factors the Fisher information of outputs, as the likelihoods of information do."""
+
+    def rows(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return K vectors a sample whose outer products add up to it: (N, K, ...)."""
+        ...
+
+
+#: ``"softmax"`` for logits of shape (N, C, ...), ``"euclidean"``, or a likelihood.
+Metric = str | Factors
+
+
+def lowered(metric: Metric, outputs: Tensor, moved: Tensor) -> Tensor:
+    """Multiply changes of outputs by the metric of each sample: of their shape."""
+    if metric == "softmax":
+        chances = outputs.softmax(dim=1)
+        return chances * (moved - (chances * moved).sum(dim=1, keepdim=True))
+    if metric == "euclidean":
+        return moved
+    assert not isinstance(metric, str)
+    rows = metric.rows(outputs).flatten(2)
+    flat = moved.flatten(1)
+    return torch.einsum("nkc,nk->nc", rows, torch.einsum("nkc,nc->nk", rows, flat)).view_as(moved)
+
+
+def squared(metric: Metric, outputs: Tensor, moved: Tensor) -> Tensor:
+    """Return the squared length of changes of outputs, by sample: (N,)."""
+    products = (moved * lowered(metric, outputs, moved)).flatten(1).sum(dim=1)
+    return products.double().clamp(min=0)
+
+
+def require_metric(metric: Any) -> None:
+    """Raise where a metric is none.
+
+    Raises
+    ------
+    ValueError
+        Another word.
+    TypeError
+        Nothing with a method ``rows``.
+    """
+    if isinstance(metric, str):
+        if metric not in ("softmax", "euclidean"):
+            raise ValueError(
+                f'metric must be "softmax", "euclidean" or a likelihood, got {metric!r}'
+            )
+    elif isinstance(metric, type) or not callable(getattr(metric, "rows", None)):
+        raise TypeError(
+            f"metric must be a word or a likelihood such as information.Gaussian(), got {metric!r}"
+        )
+
+
+def function_of(model: nn.Module, data: Samples) -> Any:
+    """Return the outputs on data as a function of parameters by name."""
+
+    def outputs(values: Parameters) -> Tensor:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return functional_call(model, values, args, kwargs)
+
+        answer = forward(call, data.inputs)
+        if not isinstance(answer, Tensor) or answer.ndim < 2:
+            raise TypeError(
+                "outputs must be one tensor of shape (N, C) or of more axes; wrap the model in a "
+                f"module that returns such, got {getattr(answer, 'shape', type(answer).__name__)}"
+            )
+        return answer
+
+    return outputs
+
+
+def pushed(
+    model: nn.Module, data: Samples, at: Parameters, along: Parameters
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs, and how they change along a direction of the parameters: one JVP."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        outputs, moved = jvp(function_of(model, data), (at,), (along,))  # type: ignore[misc]
+    return outputs, moved
+
+
+def pulled(model: nn.Module, data: Samples, at: Parameters, vectors: Tensor) -> Parameters:
+    """Pull vectors at the outputs back to the parameters: one VJP."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        pull_back = vjp(function_of(model, data), at)[1]
+        (gradients,) = pull_back(vectors)
+    return gradients  # type: ignore[no-any-return]
+
+
+def split(vector: Tensor, like: Parameters) -> Parameters:
+    """Return a flat vector as parameters by name."""
+    parts = torch.split(vector, [value.numel() for value in like.values()])
+    pairs = zip(like.items(), parts, strict=True)
+    return {name: part.reshape(value.shape).to(value) for (name, value), part in pairs}
+
+
+def flat(values: Parameters) -> Tensor:
+    """Return parameters as one vector."""
+    return torch.cat([value.reshape(-1) for value in values.values()])
