@@ -54,9 +54,12 @@ def margins(model: nn.Module, data: Samples) -> Array:
     """
     if len(data) == 0 or data.targets is None:
         raise ValueError("inputs and class numbers are needed; give Samples(inputs, targets)")
+    targets, parameter = data.targets, next(model.parameters(), None)
+    if parameter is not None:
+        data = data.to(parameter.device)
     with quiet(model), torch.no_grad():
         outputs = forward(model, data.inputs)
-    return margins_of(outputs, data.targets)
+    return margins_of(outputs, targets)
 
 
 def margins_of(outputs: Tensor, targets: Tensor) -> Array:
@@ -246,7 +249,8 @@ def margin_growth(
     for state in held:
         _at(own, state, names)
         smallest.append(margins(own, double).min())
-        directions.append(np.concatenate([state[name].double().cpu().ravel() for name in names]))
+        flat = [state[name].detach().cpu().double().ravel() for name in names]
+        directions.append(torch.cat(flat).numpy())
     points, least = np.array(directions), np.array(smallest)
     norms = np.linalg.norm(points, axis=1)
     cosines = points @ points[-1] / (norms * norms[-1])

@@ -206,25 +206,22 @@ class _Walk:
         layer, norm, name = self._module(node), self._module(path.end), str(path.end.target)
         if not isinstance(layer, _LAYERS) or not path.direct:
             raise _Broken(f"it is not its own outputs that {name} normalizes")
-        units, weight = len(layer.weight), f"{node.target}.weight"
-        bias = None if layer.bias is None else f"{node.target}.bias"
+        units = len(layer.weight)
         if isinstance(norm, nn.LayerNorm):
             if not isinstance(layer, nn.Linear) or tuple(norm.normalized_shape) != (units,):
                 raise _Broken(f"{name} does not normalize over exactly its units")
             scale = [Weights(parameter, 1) for parameter in self._own(node)]
-            sums = {"columns": Weights(weight, units)}
-            if bias is not None:
-                sums["bias"] = Weights(bias, units)
+            sums = [Weights(parameter, units) for parameter in self._own(node)]
         else:
             if norm.num_features != units:
                 raise _Broken(f"{name} does not normalize each of its units")
-            scale = [Weights(weight, units)]
-            sums = {} if bias is None else {"bias": Weights(bias, 1)}
-        self._require_free([*scale, *sums.values()])
+            scale = [Weights(f"{node.target}.weight", units)]
+            sums = [Weights(parameter, 1) for parameter in self._own(node)[1:]]
+        self._require_free([*scale, *sums])
         title = f"{self._name(node)} before {name}"
         yield ConservedQuantity(title, "scale", DIAGONAL, tuple(scale), norm=name)
-        for part, one in sums.items():
-            yield ConservedQuantity(f"{title}, {part}", "translation", SUM, (one,))
+        for one in sums:
+            yield _translation(one, name)
 
     def _before_softmax(self, node: fx.Node, path: _Path) -> Iterator[ConservedQuantity]:
         """Yield the translation of the last layer."""
@@ -235,8 +232,7 @@ class _Walk:
         units = self._module(node).out_features
         for parameter in self._own(node):
             self._require_free([one := Weights(parameter, units)])
-            title = f"{self._name(node)} before softmax, {parameter.rpartition('.')[2]}"
-            yield ConservedQuantity(title, "translation", SUM, (one,))
+            yield _translation(one, "softmax")
 
     def _follow(self, node: fx.Node) -> _Path:
         """Return the way to the next layer, or say where it ends."""
@@ -319,6 +315,11 @@ class _Walk:
         return str(getattr(node.target, "__name__", node.target))
 
 
+def _translation(weights: Weights, before: str) -> ConservedQuantity:
+    title = f"{canonical_name(weights.parameter)} before {before}"
+    return ConservedQuantity(title, "translation", SUM, (weights,))
+
+
 def _shared(model: nn.Module) -> set[int]:
     """Return the ids of parameters that several modules own."""
     owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
@@ -373,10 +374,10 @@ def _heads(name: str, dot: str, module: nn.MultiheadAttention) -> Iterator[Conse
             yield Weights(f"{dot}in_proj_{kind}", d, sign=sign, part=part)
 
     for head in range(module.num_heads):
-        title = f"{canonical_name(name)}, head {head}"
+        title = f"{canonical_name(name)} head {head}"
         keys = (*into(0, head), *into(1, head, -1))
-        yield ConservedQuantity(f"{title}: queries and keys", "attention", MATRIX, keys)
+        yield ConservedQuantity(f"{title} queries to keys", "attention", MATRIX, keys)
         columns = (head * d, d)
         out = Weights(f"{dot}out_proj.weight", d, incoming=False, sign=-1, part=columns)
         values = (*into(2, head), out)
-        yield ConservedQuantity(f"{title}: values and output", "attention", MATRIX, values)
+        yield ConservedQuantity(f"{title} values to output", "attention", MATRIX, values)

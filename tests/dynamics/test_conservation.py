@@ -87,39 +87,35 @@ CASES = {
     "mlp": (
         mlp,
         ROWS,
-        ["0 to 1", "1 to 3", "3 before softmax, weight", "3 before softmax, bias"],
+        ["0 to 1", "1 to 3", "3.weight before softmax", "3.bias before softmax"],
     ),
     "cnn": (
         cnn,
         IMAGES,
         [
-            *("0 before 1", "1 to 3", "3 to 5", "5 to 8", "8 before 9", "8 before 9, columns"),
-            *("8 before 9, bias", "9 to 10"),
-            *("10 before softmax, weight", "10 before softmax, bias"),
+            *("0 before 1", "1 to 3", "3 to 5", "5 to 8", "8 before 9", "8.weight before 9"),
+            *("8.bias before 9", "9 to 10"),
+            *("10.weight before softmax", "10.bias before softmax"),
         ],
     ),
     "residual": (
         Residual,
         IMAGES,
-        ["inner to outer", "head before softmax, weight", "head before softmax, bias"],
+        ["inner to outer", "head.weight before softmax", "head.bias before softmax"],
     ),
     "transformer": (
         lambda: Pooled(nn.TransformerEncoderLayer(6, 1, 8, batch_first=True)),
         (10, 5, 6),
         [
             "layer.linear1 to layer.linear2",
-            "layer.self_attn, head 0: queries and keys",
-            "layer.self_attn, head 0: values and output",
+            "layer.self_attn head 0 queries to keys",
+            "layer.self_attn head 0 values to output",
         ],
     ),
     "attention": (
         Attention,
         (10, 5, 6),
-        [
-            f"attention, head {h}: {w}"
-            for h in (0, 1)
-            for w in ("queries and keys", "values and output")
-        ]
+        [f"attention head {h} {w}" for h in (0, 1) for w in ("queries to keys", "values to output")]
         + ["norm to head"],
     ),
 }
@@ -269,7 +265,7 @@ def test_the_drift_of_sgd_is_known_to_rounding(momentum, decay):
     assert max(found.misfit.values()) < 1e-13
     assert found.drift["0 to 1"][-1] > 1e-6
     if not decay:
-        assert found.drift["3 before softmax, weight"].max() < 1e-13
+        assert found.drift["3.weight before softmax"].max() < 1e-13
     frame = found.to_frame()
     assert frame.loc["0 to 1", "predicted"] == pytest.approx(frame.loc["0 to 1", "drift"])
 

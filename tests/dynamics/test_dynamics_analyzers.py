@@ -31,7 +31,7 @@ def small(seed=0):
 
 X = torch.randn(40, 4, generator=torch.Generator().manual_seed(5))
 Y = torch.arange(40) % 3
-NAMES = ["0 to 3", "3 before softmax, weight", "3 before softmax, bias"]
+NAMES = ["0 to 3", "3.weight before softmax", "3.bias before softmax"]
 
 
 def evidence(**options):
@@ -143,7 +143,7 @@ def test_a_monitor_follows_both():
     drift = {one.subject: one.scalars["drift"].value for one in second.findings[1:]}
     # Dropout and mini-batches break no law: what is left is of second order in the steps.
     assert 0 < drift["0 to 3"] < 0.05
-    assert drift["3 before softmax, bias"] < 1e-5
+    assert drift["3.bias before softmax"] < 1e-5
     assert second.findings[0].analyzer == "training_path"
 
 
