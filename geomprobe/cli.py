@@ -125,8 +125,8 @@ def audit(
     Importing MODULE runs its code, so name only modules that you trust.
     """
     from geomprobe.auditing import audit as run
-    from geomprobe.weights import load_weights
     from geomprobe.exceptions import FailedAnalysisWarning
+    from geomprobe.weights import load_weights
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed
     if output.exists() and not output.is_dir():

@@ -17,7 +17,7 @@ ROOT = Path(geomprobe.__file__).parent
 GROUND = frozenset(
     {"analyzer", "clouds", "evidence", "exceptions", "findings"}
     | {"isolation", "jacobians", "landmarks", "memory", "points", "processes"}
-    | {"resampling", "storage", "threads", "values", "weights"}
+    | {"random_walk", "resampling", "storage", "threads", "values", "weights"}
 )
 WINGS = frozenset(
     {"topology", "information", "representation"}

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from geomprobe.weights import load_weights
 from geomprobe.exceptions import FileFormatError
+from geomprobe.weights import load_weights
 
 
 def network():

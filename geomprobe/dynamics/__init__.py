@@ -36,10 +36,10 @@ from geomprobe.dynamics.phase_space import (
     symplectic_euler,
 )
 from geomprobe.dynamics.quantities import ConservedQuantities, ConservedQuantity
-from geomprobe.dynamics.random_walk import walk_participation, walk_variances
 from geomprobe.dynamics.stability import stability_ratio
 from geomprobe.dynamics.structure import conserved_quantities
 from geomprobe.dynamics.training_energy import TrainingEnergy, training_energy
+from geomprobe.random_walk import walk_components, walk_participation, walk_variances
 
 __all__ = [
     "Conservation",
@@ -87,6 +87,7 @@ __all__ = [
     "symplectic_euler",
     "tangent_features",
     "training_energy",
+    "walk_components",
     "walk_participation",
     "walk_variances",
 ]

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from geomprobe.dynamics.identities import gradient_identities
 from geomprobe.dynamics.path_statistics import path_statistics
 from geomprobe.dynamics.quantities import ConservedQuantity
-from geomprobe.dynamics.random_walk import walk_variances
 from geomprobe.dynamics.structure import conserved_quantities
 from geomprobe.evidence import Evidence, Loss, Samples, forward
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
 from geomprobe.jacobians import trainable_parameters
+from geomprobe.random_walk import walk_variances
 from geomprobe.storage import Array
 
 _COMPONENTS = 20

@@ -10,10 +10,10 @@ import numpy as np
 
 from geomprobe.clouds import Trajectory
 from geomprobe.dynamics.diffusion import FEWEST, Diffusion, diffusion
-from geomprobe.dynamics.random_walk import walk_participation, walk_variances
 from geomprobe.dynamics.time_blocks import block_jackknife
 from geomprobe.findings import Estimate
 from geomprobe.memory import require_memory
+from geomprobe.random_walk import walk_participation, walk_variances
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 

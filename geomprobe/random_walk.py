@@ -43,6 +43,36 @@ def walk_variances(n_points: int, components: int | None = None) -> Array:
     return shares
 
 
+def walk_components(n_points: int, k: int = 2) -> Array:
+    r"""Return the first principal components of a random walk over time.
+
+    They are the cosines :math:`\sqrt{2/T} \cos(\pi k (t + 1/2) / T)`, of which any two draw a
+    Lissajous curve.
+
+    Parameters
+    ----------
+    n_points : int
+        Points T of the walk, at least 2.
+    k : int
+        How many, at most T - 1.
+
+    Returns
+    -------
+    array of shape (T, k)
+        Orthonormal columns.
+
+    References
+    ----------
+    As of :func:`walk_variances`.
+    """
+    _require_points(n_points)
+    if not 1 <= k < n_points:
+        raise ValueError(f"k must be from 1 to {n_points - 1}, got {k}")
+    times = (np.arange(n_points) + 0.5) / n_points
+    columns: Array = np.sqrt(2 / n_points) * np.cos(np.pi * np.outer(times, np.arange(1, k + 1)))
+    return columns
+
+
 def walk_participation(n_points: int) -> float:
     r"""Return the participation ratio of PCA of a random walk in many dimensions.
 
