@@ -12,7 +12,7 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, leading_size
 from geomprobe.hooks import quiet
 from geomprobe.hooks.compiled import eagerly
 from geomprobe.hooks.selection import unwrap
@@ -73,7 +73,7 @@ class Evaluation:
         )
         self._fused: Fused | None = None
         self.batch_size = batch_size or self._fitting()
-        self.paired = True
+        self.paired = self._mapped = True
         self._whole()
         self._fused = fuse(self.model, self.data.take(slice(0, self.batch_size)), self.parameters)
 
@@ -126,12 +126,14 @@ class Evaluation:
 
     def _alone(self, outputs: Any) -> Tensor:
         """Return the loss of each sample by itself."""
-        if isinstance(outputs, Tensor):
+        if self._mapped and isinstance(outputs, Tensor):
             try:
                 mapped: Tensor = vmap(self._one)(outputs, self.data.targets)
                 return mapped
-            except RuntimeError:  # What vmap cannot follow, such as a loss that asks for values.
-                pass
+            except (MemoryError, torch.cuda.OutOfMemoryError):
+                raise
+            except Exception:  # Of what vmap cannot follow, such as a loss that asks for values.
+                self._mapped = False
         each = Samples(outputs, self.data.targets).batches(1)
         return torch.stack([self.loss(one.inputs, one.targets).reshape(()) for one in each])
 
@@ -141,6 +143,11 @@ class Evaluation:
     def _whole(self) -> None:
         """Check the loss at the centre, and whether it is the mean over samples."""
         outputs = self._outputs(self.parameters)
+        if leading_size(outputs) != len(self.data):
+            raise ValueError(
+                f"outputs of {len(self.data)} samples have a first axis of {leading_size(outputs)}: "
+                "they must have the samples along it"
+            )
         whole = self.loss(outputs, self.data.targets)
         if not isinstance(whole, Tensor) or whole.numel() != 1:
             found = tuple(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
@@ -153,14 +160,9 @@ class Evaluation:
                 "look around from"
             )
         if isinstance(outputs, Tensor):
-            few = self.data.take(slice(0, 3))
-            alone = [
-                forward(lambda *args, **kwargs: self.model(*args, **kwargs), one.inputs)
-                for one in few.batches(1)
-            ]
-            require_independence(
-                torch.cat(alone), outputs[: len(few)], row_epsilon(self.parameters)
-            )
+            few = self.data.take(slice(0, 4))
+            alone = torch.cat([forward(self.model, two.inputs) for two in few.batches(2)])
+            require_independence(alone, outputs[: len(few)], row_epsilon(self.parameters))
         mean = float(self._alone(outputs).double().mean())
         self.paired = abs(mean - float(whole)) <= 1e-4 * max(abs(mean), abs(float(whole)))
 
@@ -168,9 +170,10 @@ class Evaluation:
         """Return how many samples to pass at a time."""
         size = _LARGEST_PASS
         if self.centre.device.type == "cpu":
+            few = self.data.take(slice(0, 2))
             with _Largest() as seen:
-                forward(self.model, self.data.take(slice(0, 1)).inputs)
-            size = max(8, min(size, _CACHED // max(seen.bytes, 1)))
+                forward(self.model, few.inputs)
+            size = max(8, min(size, len(few) * _CACHED // max(seen.bytes, 1)))
         return min(size, len(self.data))
 
 
@@ -190,11 +193,16 @@ class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
+        given = {_storage(leaf) for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)}
         for leaf in pytree.tree_leaves(made):
-            # What is smaller than a parameter may be one, seen from another side.
-            if isinstance(leaf, Tensor):
+            # Not views, such as the transpose of a parameter.
+            if isinstance(leaf, Tensor) and _storage(leaf) not in given:
                 self.bytes = max(self.bytes, leaf.numel() * leaf.element_size())
         return made
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 def _joined(*parts: Any) -> Any:
