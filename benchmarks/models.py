@@ -74,7 +74,9 @@ class ResNet20(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (n, 3, h, w) to (n, classes)."""
-        return self.head(self.blocks(functional.relu(self.norm(self.conv(images)))).mean(dim=(2, 3)))
+        return self.head(
+            self.blocks(functional.relu(self.norm(self.conv(images)))).mean(dim=(2, 3))
+        )
 
 
 class TransformerBlock(nn.Module):

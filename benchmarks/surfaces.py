@@ -87,9 +87,7 @@ def geomprobe(points: Array, *, width: int, depth: int, points_a_side: int) -> d
     along = steps(points_a_side)
     extent = [(along[0], along[-1])] * 2
     data = Samples(torch.from_numpy(points), labels(len(points)))
-    found = loss_slice(
-        model, data, cross_entropy, directions, extent=extent, points=points_a_side
-    )
+    found = loss_slice(model, data, cross_entropy, directions, extent=extent, points=points_a_side)
     return {"losses": found.values}
 
 

@@ -1,4 +1,4 @@
-"""How wide is the basin that a network has ended in, and does its path say more than a random walk?"""
+"""How wide a network's basin is, and whether its path tells more than a random walk."""
 
 import torch
 from sklearn.datasets import load_digits

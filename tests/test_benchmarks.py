@@ -81,6 +81,7 @@ def test_surfaces_are_measured_and_losses_are_those_of_plain_passes(tmp_path):
     assert rows["geomprobe"]["seconds"]["median"] > 0
     assert rows["plain"]["difference"] < 1e-5
 
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

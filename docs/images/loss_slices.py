@@ -32,6 +32,8 @@ loss_slice(model, data, loss, pairs.vectors, extent=2.0, points=31).plot(axes[1]
 axes[1].set(xlabel="sharpest eigenvector", ylabel="second")
 plane = trajectory_plane(recorder.trajectory)
 loss_slice(model, data, loss, plane, points=31).plot(axes[2])
-axes[2].set_title(f"{plane.explained.value:.0%} explained; random walk {plane.random_walk.value:.0%}")
+axes[2].set_title(
+    f"{plane.explained.value:.0%} explained; random walk {plane.random_walk.value:.0%}"
+)
 figure.tight_layout()
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=100)

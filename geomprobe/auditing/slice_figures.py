@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from geomprobe.auditing import svg
@@ -9,6 +11,7 @@ from geomprobe.auditing.figures import Figure, floats
 from geomprobe.auditing.notation import number, one_line
 from geomprobe.findings import Finding
 from geomprobe.landscape.slices import levels
+from geomprobe.storage import Array
 
 _LEVELS = 10
 
@@ -29,10 +32,10 @@ def loss_contours(finding: Finding) -> tuple[Figure, ...]:
 
     panel = svg.Panel(56, 30, 330, 300, svg.Scale.of(x, pad=0), svg.Scale.of(y, pad=0))
     parts = [svg.axes(panel, "first direction", "second direction")]
-    contours = contour_generator(x, y, np.ma.masked_invalid(values.T))
+    contours: Any = contour_generator(x, y, np.ma.masked_invalid(values.T))
     for height in levels(values, _LEVELS):
         lines = contours.lines(float(height))
-        parts += [svg.line(panel, *line.T, 0) for line in lines]
+        parts += [svg.line(panel, line[:, 0], line[:, 1], 0) for line in lines]
         if lines:
             longest = max(lines, key=len)
             (at, down) = panel.place(*longest[np.argmax(longest[:, 1])])[0]
@@ -49,8 +52,8 @@ def loss_contours(finding: Finding) -> tuple[Figure, ...]:
         parts.append(svg.line(panel, *_inside(panel, path), 1))
         entries += [(1, "line", "path"), (2, "dashed", "random walk")]
         words.append(
-            "The path of the training in its principal plane; dashed, what a random walk of as many "
-            "points and the same variance draws in its own: a Lissajous curve."
+            "The path of the training in its principal plane; dashed, what a random walk of as "
+            "many points and the same variance draws in its own: a Lissajous curve."
         )
     parts.append(svg.legend(400, 44, entries))
     title, caption = "Loss over a plane", " ".join(words)
@@ -58,7 +61,7 @@ def loss_contours(finding: Finding) -> tuple[Figure, ...]:
     return (Figure("contours", title, caption, drawing),)
 
 
-def _inside(panel: svg.Panel, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _inside(panel: svg.Panel, points: Array) -> tuple[Array, Array]:
     """Return the coordinates of points, NaN outside the panel."""
     x, y = points.T
     there = (panel.x.low <= x) & (x <= panel.x.high) & (panel.y.low <= y) & (y <= panel.y.high)

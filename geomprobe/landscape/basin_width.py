@@ -70,9 +70,7 @@ def basin_width(
         raise ValueError(f"points must be an odd number of at least 3, got {points}")
     directions = random_directions(model, lines, normalize=normalize, seed=seed)
     cuts = [
-        loss_slice(
-            model, data, loss, one, extent=extent, points=points, batch_size=batch_size
-        )
+        loss_slice(model, data, loss, one, extent=extent, points=points, batch_size=batch_size)
         for one in directions.T
     ]
     method = f"median over both sides of {lines} lines, normalised by {normalize}"

@@ -71,10 +71,10 @@ def random_directions(
     A filter is all that leads to one output: a row of a linear layer, of an embedding, of a
     projection, or the kernel of an output channel. A filter of zeros has direction zero.
 
-    Slices along these directions do not change when weights are rescaled so that each filter's
-    weights are multiplied by one factor, and the function stays: a filter before batch norm with its
-    statistics; a whole ReLU layer and the inverse for the whole next one. Where the units of a layer
-    have different factors, the next layer's filters change shape, and only ``"entry"`` follows.
+    Slices along these directions do not change when every filter is multiplied by a factor of its
+    own and the function stays: a filter before batch norm, with its statistics; a whole ReLU layer,
+    with the inverse for the whole next one. Where the units of a layer have different factors, the
+    filters of the next change their shape, and only ``"entry"`` follows.
 
     References
     ----------
@@ -186,7 +186,7 @@ def _normalized(
         return noise
     if normalize == "entry":
         return noise * weight.abs()
-    kept = (0,) if weight.ndim > 1 else ()
+    kept: tuple[int, ...] = (0,) if weight.ndim > 1 else ()
     if isinstance(layer, _TRANSPOSED) and weight.ndim > 2:
         # Of shape (groups * entering, leaving, ...): an output channel for each group and column.
         shape = (layer.groups, -1, *weight.shape[1:])

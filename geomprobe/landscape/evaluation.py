@@ -26,8 +26,9 @@ from geomprobe.jacobians import (
 from geomprobe.landscape.fusion import Fused, fuse
 from geomprobe.storage import Array
 
-#: Bytes of the largest intermediate tensor of a pass: it then stays in the processor's caches.
-_CACHED = 1 << 21
+#: Bytes of the largest intermediate tensor of a pass: it then stays in the caches of the processor,
+#: and its memory with the process, which otherwise takes longer to come and go than to fill.
+_CACHED = 1 << 20
 _LARGEST_PASS = 1024
 
 
@@ -126,15 +127,16 @@ class Evaluation:
 
     def _alone(self, outputs: Any) -> Tensor:
         """Return the loss of each sample by itself."""
-        if self._mapped and isinstance(outputs, Tensor):
+        targets = self.data.targets
+        if self._mapped and isinstance(outputs, Tensor) and targets is not None:
             try:
-                mapped: Tensor = vmap(self._one)(outputs, self.data.targets)
+                mapped: Tensor = vmap(self._one)(outputs, targets)
                 return mapped
             except (MemoryError, torch.cuda.OutOfMemoryError):
                 raise
             except Exception:  # Of what vmap cannot follow, such as a loss that asks for values.
                 self._mapped = False
-        each = Samples(outputs, self.data.targets).batches(1)
+        each = Samples(outputs, targets).batches(1)
         return torch.stack([self.loss(one.inputs, one.targets).reshape(()) for one in each])
 
     def _one(self, output: Tensor, target: Tensor) -> Tensor:
@@ -145,8 +147,8 @@ class Evaluation:
         outputs = self._outputs(self.parameters)
         if leading_size(outputs) != len(self.data):
             raise ValueError(
-                f"outputs of {len(self.data)} samples have a first axis of {leading_size(outputs)}: "
-                "they must have the samples along it"
+                f"outputs of {len(self.data)} samples have a first axis of "
+                f"{leading_size(outputs)}: they must have the samples along it"
             )
         whole = self.loss(outputs, self.data.targets)
         if not isinstance(whole, Tensor) or whole.numel() != 1:

@@ -77,7 +77,8 @@ class Fused:
         return functional_call(self._graph, self._values, args, kwargs)
 
     def _replace(self, node: Any, modules: dict[str, nn.Module]) -> None:
-        end, norm, added, rectified = node, None, (), False
+        end, norm, rectified = node, None, False
+        added: tuple[Any, ...] = ()
         user = _only_user(end)
         if user is not None and user.op == "call_module" and _frozen_norm(modules[user.target]):
             norm, end = modules[user.target], user
@@ -93,6 +94,7 @@ class Fused:
         name = f"_fused_{len(self._steps)}"
         self._steps.append(step)
         self._graph.add_submodule(name, step)
+        modules[name] = step
         with self._graph.graph.inserting_after(end):
             made = self._graph.graph.call_module(name, (node.args[0], *added))
         end.replace_all_uses_with(made)

@@ -72,7 +72,7 @@ class LossSlice(ByValue):
 
     @property
     def random_walk(self) -> Array | None:
-        """What a random walk with the variance of the path would draw over a plane, shape (T, 2)."""
+        """What a random walk with the variance of the path would draw: shape (T, 2)."""
         if self.plane is None or self.path is None:
             return None
         drawn: Array = self.plane.lissajous + (self.path - self.plane.scores).mean(axis=0)
@@ -104,13 +104,13 @@ class LossSlice(ByValue):
             return ax
         ax.set_ylabel(self.labels[1])
         x, y = np.meshgrid(*self.coordinates, indexing="ij")
+        drawn: Any = ax
+        floor: tuple[float, ...] = ()
         if solid:
-            drawn: Any = ax
             drawn.plot_surface(x, y, self.values, cmap="viridis", alpha=0.8)
             drawn.set_zlabel("loss")
             floor = (float(np.nanmin(self.values)),)
         else:
-            drawn, floor = ax, ()
             contours = ax.contour(x, y, self.values, levels=levels(self.values, _LEVELS))
             ax.clabel(contours, fontsize=7)
             ax.plot(0.0, 0.0, "k+")
@@ -252,7 +252,7 @@ def _coordinates(
             f"extent must be a positive number or {k} pairs (low, high), one for each direction, "
             f"got {extent}"
         )
-    return tuple(np.linspace(*pair, points) for pair in ends)
+    return tuple(np.linspace(float(low), float(high), points) for low, high in ends)
 
 
 def _evaluated(

@@ -103,13 +103,15 @@ def trajectory_plane(trajectory: Trajectory) -> TrajectoryPlane:
     projection = trajectory.meta.get("projection")
     if projection is not None:
         raise ValueError(
-            f"the trajectory is projected to {projection} dimensions, from which no parameters come "
-            "back, so that it has no plane: record it with TrajectoryRecorder(model, dim=None)"
+            f"the trajectory is projected to {projection} dimensions, from which no parameters "
+            "come back, so that it has no plane: record it with TrajectoryRecorder(model, dim=None)"
         )
     points = trajectory.points
     count, p = points.shape
     if count < 3 or p < 2:
-        raise ValueError(f"a plane takes three points in two dimensions or more, got {count} in {p}")
+        raise ValueError(
+            f"a plane takes three points in two dimensions or more, got {count} in {p}"
+        )
     unusable = int((~np.isfinite(points)).any(axis=1).sum())
     if unusable:
         raise ValueError(f"{unusable} of {count} points hold NaN or infinity; leave them out first")

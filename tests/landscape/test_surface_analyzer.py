@@ -44,9 +44,7 @@ def evidence(dim=None, **options):
 def test_findings_are_those_of_the_functions():
     given = evidence()
     around, along = SMALL(given)
-    slice_ = loss_slice(
-        given.model, given.data, given.loss, extent=3.0, points=5, seed=4
-    )
+    slice_ = loss_slice(given.model, given.data, given.loss, extent=3.0, points=5, seed=4)
     assert around.scalars["loss"] == slice_.centre
     width = basin_width(given.model, given.data, given.loss, lines=3, extent=3.0, seed=4)
     assert around.scalars["doubling_width"] == width
@@ -105,7 +103,11 @@ def test_contours_of_a_paraboloid_are_circles():
     [
         {},
         {"slice_x": np.arange(3.0), "slice_y": np.arange(3.0), "slice_values": np.zeros((3, 2))},
-        {"slice_x": np.arange(2.0), "slice_y": np.arange(2.0), "slice_values": np.full((2, 2), np.nan)},
+        {
+            "slice_x": np.arange(2.0),
+            "slice_y": np.arange(2.0),
+            "slice_values": np.full((2, 2), np.nan),
+        },
     ],
 )
 def test_what_is_no_slice_is_not_drawn(arrays):
@@ -117,7 +119,9 @@ def test_a_flat_slice_is_drawn():
     assert len(loss_contours(gp.Finding("a", "model", arrays=flat))) == 1
 
 
-@pytest.mark.parametrize("options", [{"points": 1}, {"lines": 0}, {"max_samples": 1}, {"extent": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"points": 1}, {"lines": 0}, {"max_samples": 1}, {"extent": 0.0}]
+)
 def test_bad_parameters(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         LossSurface(**options)

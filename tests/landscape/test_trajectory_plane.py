@@ -87,7 +87,7 @@ def test_a_path_in_a_plane_is_drawn_as_it_is():
     )  # fmt: skip
     nn.utils.vector_to_parameters(torch.from_numpy(points[4]), model.parameters())
     loss = functional.cross_entropy(model(data.inputs), data.targets)
-    assert at.values[0, 0] == pytest.approx(float(loss))
+    assert at.values[0, 0] == pytest.approx(loss.item())
 
 
 def test_what_has_no_plane_is_refused_with_the_reason():
@@ -97,7 +97,7 @@ def test_what_has_no_plane_is_refused_with_the_reason():
         with torch.no_grad():
             model.weight += torch.randn_like(model.weight)
         recorder.record(step)
-    with pytest.raises(ValueError, match="projected to 16 dimensions.*dim=None"):
+    with pytest.raises(ValueError, match=r"projected to 16 dimensions.*dim=None"):
         trajectory_plane(recorder.trajectory)
     line = np.arange(5.0)[:, None] * np.ones(3)
     with pytest.raises(ValueError, match="does not leave a line"):

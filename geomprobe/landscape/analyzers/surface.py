@@ -54,8 +54,8 @@ class LossSurface:
     readings: ClassVar[Mapping[str, str]] = {
         "loss": "Mean loss of the model over the samples.",
         "doubling_width": "How far the filters can be moved at random before the loss has doubled, "
-        "as a share of their size: rescaling whole layers does not change it, a smaller loss at the "
-        "model makes it smaller.",
+        "as a share of their size: rescaling whole layers does not change it; a smaller loss at "
+        "the model makes it smaller.",
         "lower_share": "Share of the random plane where the loss is lower than that of the model "
         "by more than two standard errors of the difference: 0 around a minimum.",
         "explained_variance": "Share of the variance of the path that is in the plane drawn. Only "
