@@ -4,7 +4,8 @@ All contenders take the cross-entropy of 512 images at the same parameters, in s
 evaluation mode: the corner of a grid over two random directions normalised by filter. Time is
 proportional to the points of the grid, so that a part of it tells the ratio; the case of 51 x 51
 points takes an hour and more, and is measured if named. pylandscape pins a version of torch, and
-takes part where somebody has installed it with its own dependencies left out.
+takes part where it is installed without its dependencies: 0.0.18, since the surfaces of 0.1.1 to
+0.1.3 are flat, for they move the directions in place of the parameters.
 """
 
 from __future__ import annotations

@@ -35,5 +35,7 @@ loss_slice(model, data, loss, plane, points=31).plot(axes[2])
 axes[2].set_title(
     f"{plane.explained.value:.0%} explained; random walk {plane.random_walk.value:.0%}"
 )
+for ax in axes:
+    ax.locator_params(nbins=5)
 figure.tight_layout()
 figure.savefig(Path(__file__).with_suffix(".png"), dpi=100)
