@@ -8,7 +8,7 @@ from torch import nn
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
 from geomprobe.landscape.directions import random_directions
-from geomprobe.landscape.slices import LossSlice, loss_slice
+from geomprobe.landscape.slices import LossSlice, loss_slice, uninterrupted
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 
@@ -70,7 +70,9 @@ def basin_width(
         raise ValueError(f"points must be an odd number of at least 3, got {points}")
     directions = random_directions(model, lines, normalize=normalize, seed=seed)
     cuts = [
-        loss_slice(model, data, loss, one, extent=extent, points=points, batch_size=batch_size)
+        uninterrupted(
+            loss_slice(model, data, loss, one, extent=extent, points=points, batch_size=batch_size)
+        )
         for one in directions.T
     ]
     method = f"median over both sides of {lines} lines, normalised by {normalize}"

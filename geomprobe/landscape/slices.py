@@ -55,6 +55,8 @@ class LossSlice(ByValue):
         That whose directions these are.
     path : float64 array of shape (T, 2), optional
         Its trajectory in the coordinates of the slice.
+    interrupted : bool
+        Whether Ctrl-C came before all points were reached.
     notes : tuple of str
         How it was computed, and what a reader must know.
     """
@@ -68,6 +70,7 @@ class LossSlice(ByValue):
     labels: tuple[str, ...]
     plane: TrajectoryPlane | None = None
     path: Array | None = None
+    interrupted: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -223,6 +226,13 @@ def loss_slice(
         return _evaluated(evaluation, columns, coordinates, labels, plane, path)
 
 
+def uninterrupted(found: LossSlice) -> LossSlice:
+    """Return a slice for what needs the whole of it; where Ctrl-C came before, pass that on."""
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return found
+
+
 def levels(values: Array, count: int) -> Array:
     """Return heights of contours: evenly spaced, or by factors where a loss spans a wide range."""
     finite = values[np.isfinite(values)]
@@ -285,8 +295,11 @@ def _evaluated(
                 stderr[index] = _error(losses - at_centre)
             done += 1
     except KeyboardInterrupt:
-        notes.append(f"interrupted: {values.size - done} points were not reached")
-    wild = int((~np.isfinite(values)).sum()) - (values.size - done)
+        pass  # What is done is kept.
+    missing = values.size - done
+    if missing:
+        notes.append(f"interrupted: {missing} points were not reached")
+    wild = int((~np.isfinite(values)).sum()) - missing
     if wild:
         notes.append(f"the loss is not finite at {wild} points")
     lengths = torch.linalg.vector_norm(rows.double(), dim=1)
@@ -295,7 +308,17 @@ def _evaluated(
         cosine = float(rows[0].double() @ rows[1].double() / lengths.prod())
     norms = lengths.cpu().numpy()
     return LossSlice(
-        coordinates, values, stderr, centre, norms, cosine, labels, plane, path, tuple(notes)
+        coordinates,
+        values,
+        stderr,
+        centre,
+        norms,
+        cosine,
+        labels,
+        plane,
+        path,
+        missing > 0,
+        tuple(notes),
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from geomprobe.evidence import Evidence, Loss, Samples
+from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.findings import Estimate, Finding
 from geomprobe.landscape.basin_width import basin_width
-from geomprobe.landscape.slices import LossSlice, loss_slice
+from geomprobe.landscape.slices import LossSlice, loss_slice, uninterrupted
 from geomprobe.landscape.trajectory_plane import trajectory_plane
 from geomprobe.storage import Array
 
@@ -77,8 +78,10 @@ class LossSurface:
             yield Finding(self.name, "model", failed=_NO_LOSS)
             return
         model, data, loss, note = self._given(evidence)
-        around = loss_slice(
-            model, data, loss, extent=self.extent, points=self.points, seed=evidence.seed
+        around = uninterrupted(
+            loss_slice(
+                model, data, loss, extent=self.extent, points=self.points, seed=evidence.seed
+            )
         )
         width = basin_width(
             model, data, loss, lines=self.lines, extent=self.extent, seed=evidence.seed
@@ -93,12 +96,12 @@ class LossSurface:
         if evidence.trajectory is not None:
             try:
                 plane = trajectory_plane(evidence.trajectory)
-            except ValueError as reason:
+            except (ValueError, MemoryEstimateError) as reason:
                 notes.append(f"No plane of the trajectory: {reason}")
         yield Finding(self.name, "model", scalars, _arrays(around), tuple(notes))
         if plane is None:
             return
-        along = loss_slice(model, data, loss, plane, points=self.points)
+        along = uninterrupted(loss_slice(model, data, loss, plane, points=self.points))
         explained = {
             "explained_variance": plane.explained,
             "random_walk_variance": plane.random_walk,
