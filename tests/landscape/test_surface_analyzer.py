@@ -85,6 +85,22 @@ def test_an_audit_draws_contours_if_asked_and_findings_survive_saving(tmp_path):
     assert not gp.load_analyzer("loss_slice").by_default
 
 
+def test_a_monitor_that_records_every_parameter_shows_the_plane_of_the_path():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 3))
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    few = LossSurface(points=3, lines=1)
+    options = {"loss": functional.cross_entropy, "trajectory": 18, "workers": 0}
+    with gp.Monitor(model, (X, Y), analyzers=[few], every="10 steps", **options) as monitor:
+        for _ in range(10):
+            optimizer.zero_grad()
+            functional.cross_entropy(model(X), Y).backward()
+            optimizer.step()
+            monitor.step()
+    metrics = set(monitor.history.to_frame()["metric"])
+    assert "geom/loss_slice/model/explained_variance" in metrics
+
+
 def test_contours_of_a_paraboloid_are_circles():
     x = np.linspace(-1, 1, 41)
     values = x[:, None] ** 2 + x**2
