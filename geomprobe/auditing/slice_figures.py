@@ -39,7 +39,8 @@ def loss_contours(finding: Finding) -> tuple[Figure, ...]:
         if lines:
             longest = max(lines, key=len)
             (at, down) = panel.place(*longest[np.argmax(longest[:, 1])])[0]
-            parts.append(svg.text(at, down - 2, number(float(height), 2), anchor="middle"))
+            inside = max(down - 2, panel.top + 10)
+            parts.append(svg.text(at, inside, number(float(height), 2), anchor="middle"))
     parts.append(svg.points(panel, [0.0], [0.0], 3, "diamond"))
     words = [
         f"Loss from {number(float(finite.min()))} to {number(float(finite.max()))}; the diamond is "

@@ -57,7 +57,7 @@ class Fused:
     def route(self) -> str:
         """What is done."""
         layout = ", channels last" if self._last else ""
-        return f"with {len(self)} convolutions that take in what follows them{layout}"
+        return f"with {len(self)} fused convolution{'s' * (len(self) > 1)}{layout}"
 
     def move_to(self, values: Parameters) -> None:
         """Take other parameters."""

@@ -255,7 +255,7 @@ def test_convolutions_that_take_in_what_follows_give_the_losses_of_the_model(dty
     torch.manual_seed(0)
     columns = torch.randn(sum(map(torch.numel, free)), 2, dtype=dtype) / 10
     found = loss_slice(model, data, functional.cross_entropy, columns, points=4, batch_size=9)
-    assert "with 4 convolutions that take in" in found.notes[0]
+    assert "with 4 fused convolutions, channels last" in found.notes[0]
     expected = by_hand(model, data, functional.cross_entropy, columns, found.coordinates)
     rounding = 1e-12 if dtype == torch.float64 else 1e-5
     np.testing.assert_allclose(found.values, expected, rtol=rounding)
@@ -272,6 +272,23 @@ def test_a_model_that_cannot_be_traced_is_run_as_it_is():
     columns = random_directions(model)
     found = loss_slice(model, data, functional.cross_entropy, columns, points=3)
     assert "as the model computes them" in found.notes[0]
+    expected = by_hand(model, data, functional.cross_entropy, columns, found.coordinates)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+
+
+class Flattening(Residual):
+    def forward(self, x):
+        inner = torch.relu(self.norm1(self.conv1(functional.relu(self.stem(x)))))
+        return inner.view(x.size(0), -1)[:, :3]  # Which channels last cannot be seen as.
+
+
+def test_a_model_that_needs_its_channels_first_has_them_there():
+    model, data = residual(), classes(10, (2, 5, 5))
+    model.__class__ = Flattening
+    columns = random_directions(model)
+    found = loss_slice(model, data, functional.cross_entropy, columns, points=3)
+    assert "with 2 fused convolutions, " in found.notes[0]
+    assert "channels last" not in found.notes[0]
     expected = by_hand(model, data, functional.cross_entropy, columns, found.coordinates)
     np.testing.assert_allclose(found.values, expected, rtol=1e-12)
 
