@@ -56,6 +56,7 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/mst.py
 	$(bench)/bin/python benchmarks/ph_dimension.py
 	$(bench)/bin/python benchmarks/tropical.py
+	$(bench)/bin/python benchmarks/surfaces.py
 	$(bench)/bin/python benchmarks/neurovarieties.py
 	$(bench)/bin/python benchmarks/fisher.py
 

@@ -55,6 +55,30 @@ class ResNet18(nn.Module):
         return self.head(self.blocks(self.stem(images)).mean(dim=(2, 3)))
 
 
+class ResNet20(nn.Module):
+    """The 20-layer residual network for images of 32 pixels (He et al. 2016, section 4.2)."""
+
+    def __init__(self, classes: int = 10, width: int = 16, depth: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        blocks, entering = [], width
+        for stage in range(3):
+            for place in range(depth):
+                leaving = width * 2**stage
+                stride = 2 if stage > 0 and place == 0 else 1
+                blocks.append(BasicBlock(entering, leaving, stride))
+                entering = leaving
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(entering, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Map (n, 3, h, w) to (n, classes)."""
+        return self.head(
+            self.blocks(functional.relu(self.norm(self.conv(images)))).mean(dim=(2, 3))
+        )
+
+
 class TransformerBlock(nn.Module):
     """Causal attention and a perceptron, each after a norm and beside a shortcut."""
 

@@ -71,6 +71,17 @@ def test_fisher_informations_are_measured_and_those_of_peers_are_the_same(tmp_pa
     assert rows["torch_func"]["difference"] < 1e-5
 
 
+@pytest.mark.long
+def test_surfaces_are_measured_and_losses_are_those_of_plain_passes(tmp_path):
+    result = tmp_path / "surfaces.json"
+    options = ["--quick", "--rounds", "1", "--peers", "plain", "--output", result]
+    command = [sys.executable, BENCHMARKS / "surfaces.py", *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (rows,) = json.loads(result.read_text())["cases"].values()
+    assert rows["geomprobe"]["seconds"]["median"] > 0
+    assert rows["plain"]["difference"] < 1e-5
+
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

@@ -17,6 +17,7 @@ from geomprobe.auditing.model_figures import model_figures
 from geomprobe.auditing.notation import fact_name, in_words, legible, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
 from geomprobe.auditing.region_figures import wall_distances
+from geomprobe.auditing.slice_figures import loss_contours
 from geomprobe.findings import Estimate, Finding
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _block(report: AuditReport, place: int, finding: Finding) -> Block:
         *model_figures(finding),
         *dimension_over_scales(finding),
         *wall_distances(finding),
+        *loss_contours(finding),
     )
     return Block(anchor(place), title, finding, drawn, numbers)
 

@@ -32,24 +32,6 @@ def walk(steps, d, seed=0):
     return np.cumsum(np.random.default_rng(seed).normal(size=(steps, d)), axis=0)
 
 
-# --- The null ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [2, 3, 50])
-def test_the_variances_of_a_walk_are_eigenvalues_of_its_expected_gram_matrix(n):
-    # Independent: sums of orthonormal increments, centred, by dense linear algebra.
-    points = np.tril(np.ones((n, n - 1)), -1)
-    values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False) ** 2
-    np.testing.assert_allclose(walk_variances(n), values / values.sum(), rtol=1e-10)
-    assert walk_participation(n) == pytest.approx(values.sum() ** 2 / (values**2).sum())
-
-
-def test_the_null_tends_to_the_published_limits():
-    # Antognini and Sohl-Dickstein (2018): the first two components explain 60.8 % and 15.2 %.
-    np.testing.assert_allclose(walk_variances(10**5, 2), [6 / np.pi**2, 1.5 / np.pi**2], rtol=1e-8)
-    assert walk_participation(10**5) == pytest.approx(2.5)
-
-
 # --- Paths ---------------------------------------------------------------------------------------
 
 
@@ -309,7 +291,6 @@ def test_the_edge_of_stability_is_where_quadratics_diverge(momentum, nesterov):
         (lambda: path_statistics(path_of(walk(2, 3))), "3 finite points"),
         (lambda: diffusion(walk(30, 3)), "at least 60"),
         (lambda: compare_paths({}), "no paths"),
-        (lambda: walk_variances(1), "at least 2 points"),
         (lambda: natural_length(network(), Samples(X), path_of(walk(5, 3))), "trainable param"),
         (lambda: natural_length(network(), Samples(X), None, metric="no"), "metric must be"),
         (lambda: noise_of_gradients(np.ones((3, 2))), "N of at least 4"),

@@ -1,0 +1,212 @@
+"""The loss of each of some samples, at any parameters of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from geomprobe.evidence import Loss, Samples, forward, leading_size
+from geomprobe.hooks import quiet
+from geomprobe.hooks.compiled import eagerly
+from geomprobe.hooks.selection import unwrap
+from geomprobe.jacobians import (
+    Parameters,
+    require_independence,
+    row_dtype,
+    row_epsilon,
+    trainable_parameters,
+)
+from geomprobe.landscape.fusion import Fused, fuse
+from geomprobe.storage import Array
+
+#: Bytes of the largest intermediate tensor of a pass: it then stays in the caches of the processor,
+#: and its memory with the process, which otherwise takes longer to come and go than to fill.
+_CACHED = 1 << 20
+_LARGEST_PASS = 1024
+
+
+class Evaluation:
+    """A model, samples and a loss, as a function of the trainable parameters.
+
+    Made and used within :meth:`quietly`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    data : Samples
+        With targets.
+    loss : callable
+        ``loss(outputs, targets)``, of a batch.
+    batch_size : int, optional
+        Samples of a pass; by default as many as keep intermediate tensors in the caches.
+
+    Raises
+    ------
+    ValueError
+        No samples, targets or trainable parameters; a batch size below one; a loss that is not one
+        finite number; outputs of a sample that depend on the other samples or on chance.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Samples, loss: Loss, *, batch_size: int | None = None
+    ) -> None:
+        if len(data) == 0:
+            raise ValueError("data holds no samples")
+        if data.targets is None:
+            raise ValueError("a loss needs targets: give Samples(inputs, targets)")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.model = unwrap(model)
+        self.parameters: Parameters = {
+            name: parameter.clone() for name, parameter in trainable_parameters(self.model).items()
+        }
+        first = next(iter(self.parameters.values()))
+        self.data, self.loss = data.to(first.device), loss
+        self.centre = torch.cat(
+            [part.reshape(-1).to(row_dtype(self.parameters)) for part in self.parameters.values()]
+        )
+        self._fused: Fused | None = None
+        self.batch_size = batch_size or self._fitting()
+        self.paired = self._mapped = True
+        self._whole()
+        self._fused = fuse(self.model, self.data.take(slice(0, self.batch_size)), self.parameters)
+
+    @staticmethod
+    @contextmanager
+    def quietly(model: nn.Module) -> Iterator[None]:
+        """Leave the model as it is, and build no graphs."""
+        with quiet(unwrap(model)), eagerly(), torch.inference_mode(False), torch.no_grad():
+            yield
+
+    @property
+    def route(self) -> str:
+        """How outputs are computed."""
+        way = "as the model computes them" if self._fused is None else self._fused.route
+        return f"outputs {way}, {self.batch_size} samples a pass"
+
+    def split(self, vector: Tensor) -> Parameters:
+        """Return a vector of shape (p,) by parameter; a view where the precision is the same."""
+        sizes = [parameter.numel() for parameter in self.parameters.values()]
+        pairs = zip(self.parameters.items(), torch.split(vector, sizes), strict=True)
+        return {name: part.view_as(own).to(own) for (name, own), part in pairs}
+
+    def at(self, vector: Tensor) -> tuple[float, Array | None]:
+        """Return the loss at a vector of shape (p,), and that of each sample if it is their mean.
+
+        Returns
+        -------
+        value : float
+        losses : float64 array of shape (n,), or None
+        """
+        values = self.split(vector)
+        if self._fused is not None:
+            self._fused.move_to(values)
+        outputs = self._outputs(values)
+        if not self.paired:
+            return float(self.loss(outputs, self.data.targets)), None
+        losses = self._alone(outputs).double().cpu()
+        return float(losses.mean()), losses.numpy()
+
+    def _outputs(self, values: Parameters) -> Any:
+        if self._fused is not None:
+            call: Any = self._fused
+        else:
+
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return functional_call(self.model, values, args, kwargs)
+
+        parts = [forward(call, batch.inputs) for batch in self.data.batches(self.batch_size)]
+        return parts[0] if len(parts) == 1 else pytree.tree_map(_joined, *parts)
+
+    def _alone(self, outputs: Any) -> Tensor:
+        """Return the loss of each sample by itself."""
+        targets = self.data.targets
+        if self._mapped and isinstance(outputs, Tensor) and targets is not None:
+            try:
+                mapped: Tensor = vmap(self._one)(outputs, targets)
+                return mapped
+            except (MemoryError, torch.cuda.OutOfMemoryError):
+                raise
+            except Exception:  # Of what vmap cannot follow, such as a loss that asks for values.
+                self._mapped = False
+        each = Samples(outputs, targets).batches(1)
+        return torch.stack([self.loss(one.inputs, one.targets).reshape(()) for one in each])
+
+    def _one(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.loss(output[None], target[None]).reshape(())
+
+    def _whole(self) -> None:
+        """Check the loss at the centre, and whether it is the mean over samples."""
+        outputs = self._outputs(self.parameters)
+        if leading_size(outputs) != len(self.data):
+            raise ValueError(
+                f"outputs of {len(self.data)} samples have a first axis of "
+                f"{leading_size(outputs)}: they must have the samples along it"
+            )
+        whole = self.loss(outputs, self.data.targets)
+        if not isinstance(whole, Tensor) or whole.numel() != 1:
+            found = tuple(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
+            raise ValueError(
+                f"the loss is {found}, expected one number: the mean over the samples of a batch"
+            )
+        if not bool(torch.isfinite(whole)):
+            raise ValueError(
+                f"the loss at the parameters of the model is {float(whole)}: there is no centre to "
+                "look around from"
+            )
+        if isinstance(outputs, Tensor):
+            few = self.data.take(slice(0, 4))
+            alone = torch.cat([forward(self.model, two.inputs) for two in few.batches(2)])
+            require_independence(alone, outputs[: len(few)], row_epsilon(self.parameters))
+        mean = float(self._alone(outputs).double().mean())
+        self.paired = abs(mean - float(whole)) <= 1e-4 * max(abs(mean), abs(float(whole)))
+
+    def _fitting(self) -> int:
+        """Return how many samples to pass at a time."""
+        size = _LARGEST_PASS
+        if self.centre.device.type == "cpu":
+            few = self.data.take(slice(0, 2))
+            with _Largest() as seen:
+                forward(self.model, few.inputs)
+            size = max(8, min(size, len(few) * _CACHED // max(seen.bytes, 1)))
+        return min(size, len(self.data))
+
+
+class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees the size of the largest tensor that a pass makes."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep PyTorch from importing its compiler, which takes seconds, to wrap this mode in."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = {_storage(leaf) for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)}
+        for leaf in pytree.tree_leaves(made):
+            # Not views, such as the transpose of a parameter.
+            if isinstance(leaf, Tensor) and _storage(leaf) not in given:
+                self.bytes = max(self.bytes, leaf.numel() * leaf.element_size())
+        return made
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _joined(*parts: Any) -> Any:
+    first = parts[0]
+    return torch.cat(parts) if isinstance(first, Tensor) and first.ndim else first
