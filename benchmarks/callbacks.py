@@ -83,7 +83,7 @@ def main() -> None:
     from surroundings import surroundings
 
     asked = arguments(__doc__)
-    epochs, started = 2 if asked.quick else EPOCHS, time.perf_counter()
+    epochs, started = 1 if asked.quick else EPOCHS, time.perf_counter()
     packages = [package for _, package in FRAMEWORKS.values() if package != "torch"]
     result: dict[str, Any] = {"quick": asked.quick, **surroundings(packages, THREADS)}
     result |= {"epochs": epochs, "bar": BAR, "cases": {}}

@@ -55,9 +55,7 @@ class TrainerMonitor(FrameworkMonitor):
         self._trainer = trainer
         return self
 
-    def on_train_begin(
-        self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Make the monitor, from its state in the checkpoint if there is one."""
         steps, file = state.global_step, self._file(args, state)
         if steps and file.exists():
@@ -65,7 +63,7 @@ class TrainerMonitor(FrameworkMonitor):
         elif steps:
             message = f"{file} is not there: the monitor goes on at step {steps} without its past"
             warnings.warn(message, GeomprobeWarning, stacklevel=2)
-        optimizer, self._training = kwargs.get("optimizer"), True
+        model, optimizer, self._training = kwargs["model"], kwargs["optimizer"], True
         self._start(model, step=steps, epoch=int(state.epoch or 0), optimizer=optimizer)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -78,14 +76,13 @@ class TrainerMonitor(FrameworkMonitor):
         if self._epoch_end():
             self._tell(control)
 
-    def on_evaluate(
-        self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any
-    ) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Put the metrics beside those of an evaluation within the training."""
         if not self._training:
             return
         if self._take_up():
             self._tell(control)
+        metrics = kwargs["metrics"]
         metrics.update({f"eval_{name}": value for name, value in self.metrics.items()})
         best = (args.metric_for_best_model or "").removeprefix("eval_")
         if best.startswith(f"{self._prefix}geom/"):
