@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from inspect import signature
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -197,6 +198,8 @@ class FrameworkMonitor:
             if self.options.get("strict"):
                 raise
             self._watching = False
+            with suppress(Exception):
+                self.monitor.detach()
             warnings.warn(
                 f"the training is watched no longer: {type(error).__name__}: {error}",
                 DetachedProbeWarning,

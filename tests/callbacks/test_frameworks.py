@@ -108,6 +108,12 @@ def test_a_monitor_that_raises_ends_the_watching_and_not_the_training(monkeypatc
     watch._close()
     assert [record.step for record in watch.monitor.history] == [1]
 
+    model, watch = network(), Watch(tap=True, **AT_ONCE)
+    watch._start(model)
+    with pytest.warns(DetachedProbeWarning, match="no luck"):
+        watch._step()
+    assert not model[0]._forward_hooks
+
     watch = Watch(X, strict=True, **AT_ONCE)
     watch._start(network())
     with pytest.raises(RuntimeError, match="no luck"):
