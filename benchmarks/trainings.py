@@ -1,7 +1,8 @@
 """The same training in a plain loop and in five frameworks, with and without a Monitor.
 
-Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS plain|watched`` prints the seconds
-of the training alone, what the monitor says of its share, and the sum of the trained parameters.
+Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS KIND`` prints the seconds of the
+training alone, what the monitor says of its share, and the sum of the trained parameters. The kind
+is ``plain``, ``counted`` (a monitor that never observes) or ``watched``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ import geomprobe as gp
 
 SAMPLES, WIDTH, CLASSES, BATCH = 6_400, 784, 10, 64
 
+#: Options of the monitor by kind; None: there is none.
+KINDS: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "counted": {"every": "1000000000 steps"},
+    "watched": {},
+}
 Watched = tuple[nn.Module, float, gp.Monitor | None]
 
 
@@ -47,12 +54,14 @@ def probe() -> tuple[torch.Tensor, torch.Tensor]:
     return x[:400], y[:400]
 
 
-def plain_loop(epochs: int, watched: bool) -> Watched:
+def plain_loop(epochs: int, options: dict[str, Any] | None) -> Watched:
     """Train in a loop of one's own."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
-    monitor = gp.Monitor(model, probe(), steps_per_epoch=len(loader)) if watched else None
+    monitor = None
+    if options is not None:
+        monitor = gp.Monitor(model, probe(), steps_per_epoch=len(loader), **options)
     started = time.perf_counter()
     for _ in range(epochs):
         for x, y in loader:
@@ -67,7 +76,7 @@ def plain_loop(epochs: int, watched: bool) -> Watched:
     return model, time.perf_counter() - started, monitor
 
 
-def lightning(epochs: int, watched: bool) -> Watched:
+def lightning(epochs: int, options: dict[str, Any] | None) -> Watched:
     """Train by a Trainer of Lightning."""
     import lightning.pytorch as pl
 
@@ -87,15 +96,15 @@ def lightning(epochs: int, watched: bool) -> Watched:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.SGD(self.parameters(), lr=0.01)
 
-    watch = LightningMonitor(probe()) if watched else None
+    watch = None if options is None else LightningMonitor(probe(), **options)
     model = Module()
-    options = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    silent = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
         enable_model_summary=False,
         callbacks=[watch] if watch else [],
-        **options,
+        **silent,
     )
     loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
     started = time.perf_counter()
@@ -103,7 +112,7 @@ def lightning(epochs: int, watched: bool) -> Watched:
     return model, time.perf_counter() - started, watch and watch.monitor
 
 
-def hugging_face(epochs: int, watched: bool) -> Watched:
+def hugging_face(epochs: int, options: dict[str, Any] | None) -> Watched:
     """Train by a Trainer of transformers."""
     from transformers import Trainer, TrainingArguments
 
@@ -138,19 +147,19 @@ def hugging_face(epochs: int, watched: bool) -> Watched:
         rows = [{"x": a, "labels": b} for a, b in zip(x, y, strict=True)]
         trainer = Trainer(model, arguments, train_dataset=rows)
         shown = [{"x": probe()[0], "labels": probe()[1]}]
-        watch = TrainerMonitor(shown).attach(trainer) if watched else None
+        watch = None if options is None else TrainerMonitor(shown, **options).attach(trainer)
         started = time.perf_counter()
         trainer.train()
         return model, time.perf_counter() - started, watch and watch.monitor
 
 
-def skorch(epochs: int, watched: bool) -> Watched:
+def skorch(epochs: int, options: dict[str, Any] | None) -> Watched:
     """Train by a net of skorch."""
     from skorch import NeuralNetClassifier
 
     from geomprobe.callbacks import SkorchMonitor
 
-    watch = SkorchMonitor(probe()) if watched else None
+    watch = None if options is None else SkorchMonitor(probe(), **options)
     net = NeuralNetClassifier(
         network(),
         criterion=nn.CrossEntropyLoss,
@@ -167,7 +176,7 @@ def skorch(epochs: int, watched: bool) -> Watched:
     return net.module_, time.perf_counter() - started, watch and watch.monitor
 
 
-def ignite(epochs: int, watched: bool) -> Watched:
+def ignite(epochs: int, options: dict[str, Any] | None) -> Watched:
     """Train by an engine of Ignite."""
     from ignite.engine import create_supervised_trainer
 
@@ -176,14 +185,16 @@ def ignite(epochs: int, watched: bool) -> Watched:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     trainer = create_supervised_trainer(model, optimizer, functional.cross_entropy)
-    watch = IgniteMonitor(probe()).attach(trainer, model, optimizer) if watched else None
+    watch = None
+    if options is not None:
+        watch = IgniteMonitor(probe(), **options).attach(trainer, model, optimizer)
     loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
     started = time.perf_counter()
     trainer.run(loader, max_epochs=epochs)
     return model, time.perf_counter() - started, watch and watch.monitor
 
 
-def keras(epochs: int, watched: bool) -> Watched:
+def keras(epochs: int, options: dict[str, Any] | None) -> Watched:
     """Train by ``fit`` of Keras on PyTorch."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
@@ -197,7 +208,7 @@ def keras(epochs: int, watched: bool) -> Watched:
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01), loss)
-    watch = KerasMonitor(probe()) if watched else None
+    watch = None if options is None else KerasMonitor(probe(), **options)
     x, y = (part.numpy() for part in data())
     callbacks = [watch] if watch else []
     started = time.perf_counter()
@@ -205,14 +216,14 @@ def keras(epochs: int, watched: bool) -> Watched:
     return model, time.perf_counter() - started, watch and watch.monitor
 
 
-TRAININGS: dict[str, Callable[[int, bool], Watched]] = {
+TRAININGS: dict[str, Callable[[int, dict[str, Any] | None], Watched]] = {
     one.__name__: one for one in (plain_loop, lightning, hugging_face, skorch, ignite, keras)
 }
 
 
 if __name__ == "__main__":
     _, name, number, kind = sys.argv
-    trained, seconds, monitor = TRAININGS[name](int(number), kind == "watched")
+    trained, seconds, monitor = TRAININGS[name](int(number), KINDS[kind])
     told = {
         "seconds": seconds,
         "parameters": float(sum(p.detach().double().sum() for p in trained.parameters())),
