@@ -1,4 +1,4 @@
-"""The command line: ``geomprobe audit``, ``geomprobe compare`` and ``geomprobe doctor``."""
+"""The command line: ``geomprobe audit``, ``layers``, ``compare`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
-COMPLETE, PARTIAL, UNUSABLE = 0, 1, 2
+COMPLETE, PARTIAL, UNUSABLE, FAILED_CONDITION = 0, 1, 2, 3
 
 _LOSSES = ("cross_entropy", "mse_loss", "binary_cross_entropy_with_logits")
 
 app = typer.Typer(
     help="The geometry of a PyTorch model. Exit codes: 0 all done, 1 done in part (a finding "
-    "failed), 2 the input cannot be used.",
+    "failed), 2 the input cannot be used, 3 a condition of --fail-on holds.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -89,18 +88,32 @@ def _analyzers(spec: str) -> list[Any]:
     return [load_object(name) if ":" in name else name for name in names]
 
 
+Model = Annotated[str, typer.Argument(help="MODULE:FACTORY, a callable that returns the model.")]
+DATA = (
+    "MODULE:CALLABLE that returns a loader, dataset, or (inputs, targets); or a .npz or "
+    ".safetensors file of them."
+)
+Layers = Annotated[list[str] | None, typer.Option(help="Name, glob or re:...; may be repeated.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Leave these layers out; may be repeated.")]
+
+
+def _data(spec: str) -> Any:
+    from geomprobe.auditing.data_files import SUFFIXES, read_data
+
+    return read_data(spec) if spec.endswith(SUFFIXES) else _made_by(spec)
+
+
 @app.command()
 def audit(
-    model: Annotated[
-        str, typer.Argument(help="MODULE:FACTORY, a callable that returns the model.")
-    ],
-    data: Annotated[
-        str,
-        typer.Option(help="MODULE:CALLABLE that returns a loader, dataset, or (inputs, targets)."),
-    ],
+    model: Model,
+    data: Annotated[str, typer.Option(help=DATA)],
     weights: Annotated[
         Path | None, typer.Option(help="A .safetensors file; pickles are refused.")
     ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option("--trust-pickle", help="Open --weights that are a pickle: runs its code."),
+    ] = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")] = Path(
         "audit"
     ),
@@ -108,9 +121,8 @@ def audit(
         str,
         typer.Option(help=f"{', '.join(_LOSSES)}, or MODULE:CALLABLE of (outputs, targets)."),
     ] = "cross_entropy",
-    layers: Annotated[
-        list[str] | None, typer.Option(help="Name, glob or re:...; may be repeated.")
-    ] = None,
+    layers: Layers = None,
+    exclude: Exclude = None,
     analyzers: Annotated[
         str | None,
         typer.Option(help="Names, or MODULE:INSTANCE of one with parameters, between commas."),
@@ -119,33 +131,44 @@ def audit(
     samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 64,
     n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
     seed: int = 0,
+    budget_minutes: Annotated[
+        float | None, typer.Option(help="Begin no analyzer later; say what is left out.")
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option(help="'geom/ANALYZER/LAYER/STAT > 3', with globs; may be repeated."),
+    ] = None,
 ) -> None:
     """Audit a model and write report.html and report.json.
 
     Importing MODULE runs its code, so name only modules that you trust.
     """
     from geomprobe.auditing import audit as run
+    from geomprobe.auditing.conditions import Condition
     from geomprobe.exceptions import FailedAnalysisWarning
     from geomprobe.weights import load_weights
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output names a folder for the reports, and {output} is a file")
+    conditions = [Condition.parse(text) for text in fail_on or ()]
     built = _made_by(model)
     if weights is not None:
-        load_weights(built, weights)
+        load_weights(built, weights, trust_pickle=trust_pickle)
     else:
         typer.echo(f"no --weights: auditing the model as {model} builds it", err=True)
     report = run(
         built,
-        _made_by(data),
+        _data(data),
         loss=_loss(loss),
         layers=layers or "auto",
+        exclude=exclude or (),
         analyzers=None if analyzers is None else _analyzers(analyzers),
         points=points,
         samples=samples,
         n_train=n_train,
         seed=seed,
+        budget_minutes=budget_minutes,
         progress=sys.stderr.isatty(),
     )
     source = {
@@ -160,7 +183,48 @@ def audit(
     written = [report.to_json(output / f"{stem}.json"), report.to_html(output / f"{stem}.html")]
     typer.echo(report.summary())
     typer.echo("\n" + "\n".join(map(str, written)))
-    raise typer.Exit(PARTIAL if report.partial else COMPLETE)
+    said = [line for condition in conditions for line in condition.violations(report.metrics)]
+    for line in said:
+        typer.echo(f"failed: {line}", err=True)
+    code = FAILED_CONDITION if said else PARTIAL if report.partial else COMPLETE
+    raise typer.Exit(code)
+
+
+@app.command()
+def layers(
+    model: Model,
+    data: Annotated[str | None, typer.Option(help=f"Show the model a batch of it. {DATA}")] = None,
+    layers: Layers = None,
+    exclude: Exclude = None,
+) -> None:
+    """List the layers that an audit would observe, and those it would skip, with the reason.
+
+    Importing MODULE runs its code, so name only modules that you trust.
+    """
+    from geomprobe.auditing.report import table
+    from geomprobe.evidence import forward
+    from geomprobe.hooks.quiet import quiet
+    from geomprobe.sampling import Probe, iterate_batches
+
+    built = _made_by(model)
+    probe = Probe(built, layers or "auto", exclude=exclude or ())
+    if data is not None:
+        batch = next(iter(iterate_batches(_data(data))))
+        with quiet(probe.model), probe:
+            forward(probe.model, batch.inputs)
+    rows = [
+        (
+            row["name"],
+            row["type"],
+            "selected" if row["status"] == "waiting" else row["status"],
+            f"{row['points']} x {row['dimension']}" if row["points"] else "",
+            ", ".join(row["aliases"]),
+            row["reason"],
+        )
+        for row in probe.manifest
+    ]
+    header = ("layer", "type", "status", "points", "also called", "reason")
+    typer.echo("\n".join([probe.selection.explanation, *table([header, *rows])]))
 
 
 @app.command()

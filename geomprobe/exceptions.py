@@ -1,5 +1,7 @@
 """Warnings and errors of geomprobe's own, so that a caller can filter or catch them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -44,3 +46,21 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, message: str, done: list[Any]) -> None:
         super().__init__(message)
         self.done = done
+
+
+@contextmanager
+def needing(package: str, extra: str) -> Iterator[None]:
+    """Name the extra to install where importing an optional package fails.
+
+    Raises
+    ------
+    ImportError
+        The package is missing.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {package}, which cannot be imported ({error}): "
+            f"pip install 'geomprobe[{extra}]'"
+        ) from error

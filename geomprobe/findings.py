@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -153,3 +154,33 @@ class Finding(ByValue):
             return cls.from_dict(document)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"{path} holds no Finding: {error!r}") from error
+
+
+# --- names --------------------------------------------------------------------------------------
+
+
+def metric_name(analyzer: str, subject: str, stat: str) -> str:
+    """Return the name of a number in logs, sinks and conditions."""
+    return f"geom/{analyzer}/{subject}/{stat}"
+
+
+def numbers(findings: Iterable[Finding]) -> Iterator[tuple[tuple[str, str, str, int], Estimate]]:
+    """Yield every number by analyzer, subject, stat, and how many came before under these."""
+    seen: Counter[tuple[str, str, str]] = Counter()
+    for finding in findings:
+        for stat, estimate in finding.scalars.items():
+            key = finding.analyzer, finding.subject, stat
+            yield (*key, seen[key]), estimate
+            seen[key] += 1
+
+
+def metrics(findings: Iterable[Finding]) -> dict[str, Estimate]:
+    """Return every number by its metric name, ``geom/<analyzer>/<layer>/<stat>``.
+
+    Where an analyzer ran twice with different parameters, its second number of one name ends in
+    ``#1``, its third in ``#2``.
+    """
+    return {
+        metric_name(*key) + (f"#{repeat}" if repeat else ""): estimate
+        for (*key, repeat), estimate in numbers(findings)
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -10,14 +10,25 @@ from torch import nn
 from geomprobe.exceptions import FileFormatError
 from geomprobe.storage import PathLike, require_safetensors
 
+#: Where checkpoints keep a state dict.
+_STATES = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "state_dict.")
 
 
-def load_weights(model: nn.Module, path: PathLike) -> nn.Module:
+def load_weights(model: nn.Module, path: PathLike, *, trust_pickle: bool = False) -> nn.Module:
     """Load a safetensors file into a model, and return the model.
 
     Prefixes that wrappers put before every name (``module.``, ``_orig_mod.``, ``model.``,
     ``net.``, ``state_dict.``) are taken off where the model does not have them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path : path
+        The file.
+    trust_pickle : bool
+        Also open what ``torch.save`` has written, with all code that it may run: a state dict, or a
+        checkpoint that has one under ``state_dict``, ``model_state_dict`` or ``model``.
 
     Raises
     ------
@@ -28,11 +39,15 @@ def load_weights(model: nn.Module, path: PathLike) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    require_safetensors(path)
     try:
+        require_safetensors(path)
         state = load_file(path)
     except SafetensorError as error:
         raise FileFormatError(f"{path} is damaged or truncated: {error}") from error
+    except FileFormatError:
+        if not trust_pickle:
+            raise
+        state = _unpickled(path)
     expected = model.state_dict()
     state = _without_prefixes(state, set(expected))
     # safetensors stores a tied tensor once; any of its names stands for all.
@@ -53,6 +68,28 @@ def load_weights(model: nn.Module, path: PathLike) -> nn.Module:
         )
     model.load_state_dict(state, strict=False)
     return model
+
+
+def _unpickled(path: PathLike) -> dict[str, torch.Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise FileFormatError(
+            f"{path} cannot be opened: {type(error).__name__}: {error}"
+        ) from error
+    if isinstance(found, nn.Module):
+        found = found.state_dict()
+    for key in _STATES:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in found.values()
+    ):
+        raise FileFormatError(
+            f"{path} holds no state dict, nor one under {', '.join(_STATES)}: it is a "
+            f"{type(found).__name__}"
+        )
+    return dict(found)
 
 
 def _without_prefixes(

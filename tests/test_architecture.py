@@ -44,6 +44,10 @@ ARROWS: dict[str, frozenset[str]] = {
 VAGUE_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "misc"})
 LONGEST_FILE = 600
 HEAVY = {"sklearn", "ripser", "gtda", "matplotlib", "pandas", "numba", "jinja2", "typer", "scipy"}
+FRAMEWORKS = frozenset(
+    {"lightning", "pytorch_lightning", "transformers", "skorch", "ignite", "keras"}
+    | {"tensorboard", "mlflow", "wandb"}
+)
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,12 @@ def test_importing_geomprobe_loads_nothing_heavy():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.split() == []
+
+
+def test_no_file_loads_a_framework_before_it_is_asked_for():
+    for module, path in module_names(ROOT).items():
+        at_once = imported(loaded_at_once(path), module, path.name == "__init__.py")
+        assert not {base.split(".")[0] for base, _, _ in at_once} & FRAMEWORKS, module
 
 
 def test_every_heavy_module_is_installed_so_that_its_absence_means_something():

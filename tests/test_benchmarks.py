@@ -82,6 +82,18 @@ def test_surfaces_are_measured_and_losses_are_those_of_plain_passes(tmp_path):
     assert rows["plain"]["difference"] < 1e-5
 
 
+@pytest.mark.long
+def test_a_watched_training_is_timed_beside_the_same_training(tmp_path):
+    result = tmp_path / "callbacks.json"
+    choice = ["--cases", "plain", "--rounds", "1", "--output", result]
+    command = [sys.executable, BENCHMARKS / "callbacks.py", "--quick", *choice]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (row,) = json.loads(result.read_text())["cases"].values()
+    assert row["ratio_counted"]["median"] > 0
+    assert row["observations"][0] >= 1
+    assert row["difference"] == 0
+
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

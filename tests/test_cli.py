@@ -9,6 +9,7 @@ import textwrap
 from importlib.metadata import requires
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -148,6 +149,49 @@ def test_a_failed_finding_is_said_once_and_makes_the_exit_code_partial(folder, c
     assert report.metrics["geom/fisher_information/model/trace"].value > 0
 
 
+@pytest.mark.long
+def test_conditions_decide_the_exit_code_and_files_serve_as_data(folder, cli):
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(50, 4)).astype(np.float32), np.arange(50) % 3
+    np.savez(folder / "data.npz", x=x, y=y)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, folder / "w.pt")
+    analyzers = ("--analyzers", "persistent_homology", *QUICK)
+    arguments = ("audit", "mine:build", "--data", "data.npz", "--weights", "w.pt", *analyzers)
+
+    done = cli(*arguments, "--trust-pickle", "--fail-on", "geom/*/1/h0_total_persistence < 0")
+    assert done.returncode == 0, done.stderr
+    condition = "geom/persistent_homology/*/h0_total_persistence >= 0"
+    done = cli(*arguments, "--trust-pickle", "--fail-on", condition)
+    assert done.returncode == 3
+    assert "failed: geom/persistent_homology/2/h0_total_persistence is " in done.stderr
+    assert "and must not be >= 0" in done.stderr
+    assert (folder / "audit" / "report.html").exists()
+    done = cli(*arguments, "--trust-pickle", "--fail-on", "geom/persistent_homology/3/h0 > 0")
+    assert done.returncode == 2
+    assert "no number matches 'geom/persistent_homology/3/h0'. Near names: " in done.stderr
+
+    save_file({"inputs": torch.from_numpy(x)}, folder / "data.safetensors")
+    done = cli(
+        *("audit", "mine:build", "--data", "data.safetensors"),
+        *(*analyzers, "--budget-minutes", "1e-9"),
+    )
+    assert done.returncode == 1, done.stderr
+    assert "left out: the 1e-09 minutes of the budget were over" in done.stdout
+
+
+def test_layers_are_listed_with_what_a_batch_gives_and_why_one_is_skipped(folder, cli):
+    done = cli("layers", "mine:build")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[2:]]
+    assert rows == [["1", "ReLU", "selected"], ["2", "Linear", "selected"]]
+    done = cli("layers", "mine:build", "--data", "mine:data", "--layers", "*", "--exclude", "2")
+    rows = [line.split() for line in done.stdout.splitlines()[2:]]
+    assert rows[1] == ["0", "Linear", "observed", "50", "x", "8"]
+    assert {row[0] for row in rows} == {"(root)", "0", "1"}
+    assert cli("layers", "mine:build", "--layers", "fc").returncode == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -167,10 +211,14 @@ def test_a_failed_finding_is_said_once_and_makes_the_exit_code_partial(folder, c
         (("mine:build", "--data", "mine:data", "--analyzers", "fischer"), "no analyzer 'fischer'"),
         (("mine:build", "--data", "mine:data", "--analyzers", "mine:build"), "is no analyzer"),
         (("mine:build", "--data", "mine:data", "-o", "w.pt"), "w.pt is a file"),
+        (("mine:build", "--data", "w.npz"), "w.npz is no .npz file"),
+        (("mine:build", "--data", "mine:data", "--fail-on", "a = 3"), "must read like 'geom/"),
+        (("mine:build", "--data", "mine:data", "--budget-minutes", "0"), "must be positive, got 0"),
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_and_exit_code_2(folder, cli, arguments, message):
     torch.save({"w": torch.zeros(1)}, folder / "w.pt")
+    (folder / "w.npz").write_text("no archive")
     done = cli("audit", *arguments)
     assert done.returncode == 2
     assert message in done.stderr

@@ -15,7 +15,7 @@ import geomprobe
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = [*REPOSITORY.glob("geomprobe/**/*.py"), *REPOSITORY.glob("examples/*.py")]
 EXTRAS = {
-    *("giotto", "fast", "lightning", "hf", "skorch", "ignite", "loggers", "dask", "ray"),
+    *("giotto", "fast", "lightning", "hf", "skorch", "ignite", "keras", "loggers", "dask", "ray"),
     *("docs", "test", "dev"),
 }
 

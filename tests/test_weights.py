@@ -86,3 +86,21 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path):
     for part in ("Missing: 0.bias.", "Unexpected: extra.", r"2.weight is (1, 4)"):
         assert part in str(error.value)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_pickle_is_opened_only_if_it_is_trusted(tmp_path):
+    model, trained = nn.Linear(2, 3), nn.Linear(2, 3)
+    state = trained.state_dict()
+    for number, held in enumerate(
+        [state, {"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 3}, trained]
+    ):
+        path = tmp_path / f"{number}.pt"
+        torch.save(held, path)
+        with pytest.raises(FileFormatError, match="opening a pickle can run any code"):
+            load_weights(model, path)
+        nn.init.zeros_(model.weight)
+        load_weights(model, path, trust_pickle=True)
+        assert torch.equal(model.weight, trained.weight)
+    torch.save({"epoch": 3}, path)
+    with pytest.raises(FileFormatError, match="holds no state dict, nor one under state_dict"):
+        load_weights(model, path, trust_pickle=True)

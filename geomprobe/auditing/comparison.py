@@ -16,8 +16,8 @@ from geomprobe.auditing.notation import (
     one_line,
     value_and_error,
 )
-from geomprobe.auditing.report import AuditReport, listed, metric_name, table
-from geomprobe.findings import Estimate
+from geomprobe.auditing.report import AuditReport, listed, table
+from geomprobe.findings import Estimate, metric_name
 from geomprobe.values import ByValue
 
 if TYPE_CHECKING:

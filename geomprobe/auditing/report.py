@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geomprobe.auditing.notation import counted, one_line, value_and_error
 from geomprobe.exceptions import FileFormatError
-from geomprobe.findings import Estimate, Finding
+from geomprobe.findings import Estimate, Finding, metrics, numbers
 from geomprobe.storage import PathLike, encode, read_json, write_atomically, write_json
 from geomprobe.values import ByValue
 
@@ -78,19 +77,11 @@ class AuditReport(ByValue):
         Where an analyzer ran twice with different parameters, its second number of one name ends in
         ``#1``, its third in ``#2``.
         """
-        return {
-            metric_name(*key) + (f"#{repeat}" if repeat else ""): estimate
-            for (*key, repeat), estimate in self.numbers()
-        }
+        return metrics(self.findings)
 
     def numbers(self) -> Iterator[tuple[tuple[str, str, str, int], Estimate]]:
         """Yield every number by analyzer, subject, stat, and how many came before under these."""
-        seen: Counter[tuple[str, str, str]] = Counter()
-        for finding in self.findings:
-            for stat, estimate in finding.scalars.items():
-                key = finding.analyzer, finding.subject, stat
-                yield (*key, seen[key]), estimate
-                seen[key] += 1
+        return numbers(self.findings)
 
     # --- files ----------------------------------------------------------------------------------
 
@@ -188,11 +179,6 @@ class AuditReport(ByValue):
         if self.facts.get("interrupted"):
             lines += ["", "interrupted: the report holds what was finished"]
         return "\n".join(lines)
-
-
-def metric_name(analyzer: str, subject: str, stat: str) -> str:
-    """Return the name of a number in logs and conditions."""
-    return f"geom/{analyzer}/{subject}/{stat}"
 
 
 def table(rows: list[tuple[str, ...]], right: tuple[int, ...] = ()) -> list[str]:

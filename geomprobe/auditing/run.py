@@ -37,6 +37,7 @@ def audit(
     samples: int = 64,
     n_train: int | None = None,
     seed: int = 0,
+    budget_minutes: float | None = None,
     progress: bool = True,
     strict: bool = False,
 ) -> AuditReport:
@@ -62,6 +63,9 @@ def audit(
         Number of training samples, at which the effective dimension is evaluated.
     seed : int
         The same seed, model and data give the same report.
+    budget_minutes : float, optional
+        Begin no analyzer after so many minutes from the start. One that is left out is a failed
+        finding that says so; one that has begun is finished.
     progress : bool
         Show progress bars.
     strict : bool
@@ -82,6 +86,8 @@ def audit(
     for name, value, least in (("seed", seed, 0), ("samples", samples, 1), ("n_train", n_train, 1)):
         if value is not None and value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+    if budget_minutes is not None and not budget_minutes > 0:
+        raise ValueError(f"budget_minutes must be positive, got {budget_minutes}")
     started = time.perf_counter()
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
@@ -113,6 +119,10 @@ def audit(
         )
         try:
             for analyzer in bar:
+                if budget_minutes and time.perf_counter() - started > 60 * budget_minutes:
+                    reason = f"left out: the {budget_minutes:g} minutes of the budget were over"
+                    findings.append(Finding(analyzer.name, "model", failed=reason))
+                    continue
                 for finding in analyze(evidence, [analyzer], strict=strict):
                     findings.append(finding)
                     bar.set_postfix_str(f"{finding.analyzer} {finding.subject}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from geomprobe.findings import Estimate, Finding
+from geomprobe.findings import Estimate, Finding, metric_name, metrics
 from geomprobe.storage import PathLike, encode, read_json, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
+
+COLUMNS = ("step", "epoch", "loss", "metric", "value", "stderr", "n", "exact", "note")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,40 @@ class Record:
     loss: float | None
     findings: tuple[Finding, ...]
     seconds: float
+
+    @property
+    def metrics(self) -> dict[str, Estimate]:
+        """Every number by its metric name, ``geom/<analyzer>/<layer>/<stat>``.
+
+        Where an analyzer ran twice with different parameters, its second number of one name ends in
+        ``#1``, its third in ``#2``.
+        """
+        return metrics(self.findings)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The numbers that are finite, by metric name."""
+        return {
+            name: estimate.value
+            for name, estimate in self.metrics.items()
+            if math.isfinite(estimate.value)
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield one row a number, as :meth:`History.rows` does."""
+        failed = {
+            metric_name(finding.analyzer, finding.subject, "failed"): Estimate.undefined(
+                finding.failed
+            )
+            for finding in self.findings
+            if finding.failed is not None
+        }
+        for metric, estimate in {**self.metrics, **failed}.items():
+            values = (
+                *(self.step, self.epoch, self.loss, metric, estimate.value, estimate.stderr),
+                *(estimate.n, estimate.exact, estimate.note),
+            )
+            yield dict(zip(COLUMNS, values, strict=True))
 
 
 class History(Sequence[Record]):
@@ -75,29 +112,13 @@ class History(Sequence[Record]):
         note.
         """
         for record in self._records:
-            for finding in record.findings:
-                scalars = dict(finding.scalars)
-                if finding.failed is not None:
-                    scalars["failed"] = Estimate.undefined(finding.failed)
-                for stat, estimate in scalars.items():
-                    yield {
-                        "step": record.step,
-                        "epoch": record.epoch,
-                        "loss": record.loss,
-                        "metric": f"geom/{finding.analyzer}/{finding.subject}/{stat}",
-                        "value": estimate.value,
-                        "stderr": estimate.stderr,
-                        "n": estimate.n,
-                        "exact": estimate.exact,
-                        "note": estimate.note,
-                    }
+            yield from record.rows()
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame."""
         import pandas as pd
 
-        columns = ["step", "epoch", "loss", "metric", "value", "stderr", "n", "exact", "note"]
-        frame: pd.DataFrame = pd.DataFrame(list(self.rows()), columns=columns)
+        frame: pd.DataFrame = pd.DataFrame(list(self.rows()), columns=list(COLUMNS))
         return frame
 
     def to_dicts(self) -> list[dict[str, Any]]:

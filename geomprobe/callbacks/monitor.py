@@ -16,6 +16,7 @@ from torch import nn
 from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers, warn_of_failure
 from geomprobe.callbacks.background import Analysis, Background
 from geomprobe.callbacks.cadence import Budget, Cadence
+from geomprobe.callbacks.delivery import Delivery, Sink
 from geomprobe.callbacks.history import History, Record
 from geomprobe.callbacks.sources import ProbePass, Source, TrainingTap
 from geomprobe.clouds import CloudSet, Trajectory
@@ -93,6 +94,10 @@ class Monitor:
         Records its learning rates beside the trajectory.
     store : CloudStore or path, optional
         Keep the clouds of every observation there.
+    sinks : iterable of callables
+        Each gets every :class:`~geomprobe.callbacks.Record` when it is done, on the first process:
+        :class:`~geomprobe.callbacks.CSVSink`, those beside it, or a function of your own. One that
+        fails is tried again with the next record, after a warning.
     seed : int
         Seed of every random choice of the observations.
     strict : bool
@@ -131,6 +136,7 @@ class Monitor:
         trajectory_samples: int = 0,
         optimizer: torch.optim.Optimizer | None = None,
         store: CloudStore | PathLike | None = None,
+        sinks: Iterable[Sink] = (),
         seed: int = 0,
         strict: bool = False,
     ) -> None:
@@ -176,6 +182,7 @@ class Monitor:
         )
         self._recording = True
         self._store = store if store is None or isinstance(store, CloudStore) else CloudStore(store)
+        self._delivery = Delivery(sinks if place()[0] == 0 else (), strict=strict)
         self._background = Background(0 if strict or place()[1] > 1 else workers)
         self._pending: deque[_Observation] = deque()
         self._history = History()
@@ -183,8 +190,13 @@ class Monitor:
         self._looks_back = any(getattr(one, "looks_back", False) for one in self._analyzers)
         self._earlier = self._state() if self._looks_back else None
         self._left_out, self._recording_seconds = 0, 0.0
-        self._loss: float | None = None
+        self._last_loss: float | torch.Tensor | None = None
         self._budget.book(self._budget.elapsed)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model in training, without wrappers."""
+        return self._model
 
     @property
     def history(self) -> History:
@@ -206,17 +218,18 @@ class Monitor:
         """The recorded path of the parameters, if ``trajectory`` was given."""
         return None if self._recorder is None else self._recorder.trajectory
 
-    def step(self, loss: float | None = None) -> None:
+    def step(self, loss: float | torch.Tensor | None = None) -> None:
         """Say that the optimizer has taken a step; observe if it is time.
 
         Parameters
         ----------
-        loss : float, optional
+        loss : float or tensor with one entry, optional
             The training loss, for the record.
         """
         with self._budget.measured():
             due = self._cadence.step()
-            self._loss = None if loss is None else float(getattr(loss, "detach", lambda: loss)())
+            # Read where it is recorded: on an accelerator reading waits for the step to end.
+            self._last_loss = loss.detach().clone() if isinstance(loss, torch.Tensor) else loss
             started = time.perf_counter()
             self._record()
             self._recording_seconds += time.perf_counter() - started
@@ -241,11 +254,11 @@ class Monitor:
         self._source.identify(ids, labels)
 
     def close(self) -> None:
-        """Make the observation that was last left out; a second call changes nothing."""
+        """Make the observation that was last left out, and detach; again, it changes nothing."""
         if self._missed:
             with self._budget.measured():
                 self._observe()
-        self._release()
+        self.detach()
         share = self._recording_seconds / max(self._budget.elapsed, 1e-9)
         limit = self._budget.share
         if self._left_out and self._recorder is not None and limit and share > limit / 2:
@@ -263,10 +276,17 @@ class Monitor:
                 stacklevel=2,
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy has, after waiting for analyses that are under way."""
+    def detach(self) -> None:
+        """Wait for what is under way, and let go of the model, of workers and of sinks."""
         self._wait()
-        return dict(vars(self))
+        self._background.close()
+        self._source.close()
+        self._delivery.close(self._history)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has, after waiting for analyses under way: all but the sinks."""
+        self._wait()
+        return {**vars(self), "_delivery": Delivery()}
 
     def __enter__(self) -> Monitor:
         return self
@@ -275,7 +295,7 @@ class Monitor:
         if error is None:
             self.close()
         else:
-            self._release()
+            self.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that an interrupted training needs to go on as if it had not been.
@@ -312,12 +332,17 @@ class Monitor:
         self._history = History.from_dicts(state["history"])
         self._cadence.load_state_dict(state["cadence"])
         self._budget.load_state_dict(state["budget"])
-        self._missed, self._loss = state["missed"], state["loss"]
+        self._missed, self._last_loss = state["missed"], state["loss"]
         if self._looks_back and state.get("earlier"):
             self._earlier = Earlier(**state["earlier"])
         if self._store is not None and place()[0] == 0:
             # What was observed after the checkpoint will be observed again.
             self._store.truncate(after=self._cadence.steps)
+        self._delivery.resume(self._history, self._cadence.steps)
+
+    @property
+    def _loss(self) -> float | None:
+        return None if self._last_loss is None else float(self._last_loss)
 
     def _record(self) -> None:
         if self._recorder is None or not self._recording:
@@ -440,6 +465,7 @@ class Monitor:
             self._history.append(record)
             for finding in failures:
                 warn_of_failure(finding)
+            self._delivery.bring(self._history)
 
     def _wait(self) -> None:
         """Wait for all analyses; waiting beyond the time that they took themselves is a cost."""
@@ -447,12 +473,6 @@ class Monitor:
         self._finish()
         waited = time.perf_counter() - started
         self._budget.book(max(0.0, waited - (self._budget.spent - booked)))
-
-    def _release(self) -> None:
-        """Wait for what is under way, and let go of workers and hooks."""
-        self._wait()
-        self._background.close()
-        self._source.close()
 
     def _warn(self, message: str) -> None:
         warnings.warn(message, DetachedProbeWarning, stacklevel=4)

@@ -11,26 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import geomprobe as gp
 from geomprobe.callbacks import History
 from geomprobe.exceptions import DetachedProbeWarning
-
-X, Y = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
-
-
-class Spread:
-    """Standard deviation of each cloud: an analyzer with a closed form."""
-
-    name = "spread"
-    needs = frozenset({"activations"})
-    readings = {"sd": "How far the points spread."}
-
-    def __call__(self, evidence):
-        for layer, cloud in evidence.clouds.items():
-            estimate = gp.Estimate(cloud.points.std(), exact=True, n=len(cloud), method="numpy")
-            yield gp.Finding(self.name, layer, {"sd": estimate})
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+from tests.callbacks.watched import Spread, X, Y, network
 
 
 def monitored(steps, model=None, probe_data=(X, Y), **options):

@@ -1,0 +1,233 @@
+"""The same training in a plain loop and in five frameworks, with and without a Monitor.
+
+Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS KIND`` prints the seconds of the
+training alone, what the monitor says of its share, and the sum of the trained parameters. The kind
+is ``plain``, ``counted`` (a monitor that never observes) or ``watched``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+import geomprobe as gp
+
+SAMPLES, WIDTH, CLASSES, BATCH = 6_400, 784, 10, 64
+
+#: Options of the monitor by kind; None: there is none.
+KINDS: dict[str, dict[str, Any] | None] = {
+    "plain": None,
+    "counted": {"every": "1000000000 steps"},
+    "watched": {},
+}
+Watched = tuple[nn.Module, float, gp.Monitor | None]
+
+
+def data() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return clouds around ten means, like flat images of digits."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
+    means = torch.randn(CLASSES, WIDTH, generator=generator)
+    return means[labels] + 2 * torch.randn(SAMPLES, WIDTH, generator=generator), labels
+
+
+def network() -> nn.Sequential:
+    """Return a perceptron of 670,000 parameters."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(WIDTH, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(512, CLASSES))
+
+
+def probe() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a monitor is shown."""
+    x, y = data()
+    return x[:400], y[:400]
+
+
+def plain_loop(epochs: int, options: dict[str, Any] | None) -> Watched:
+    """Train in a loop of one's own."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
+    monitor = None
+    if options is not None:
+        monitor = gp.Monitor(model, probe(), steps_per_epoch=len(loader), **options)
+    started = time.perf_counter()
+    for _ in range(epochs):
+        for x, y in loader:
+            loss = functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if monitor is not None:
+                monitor.step(loss)
+    if monitor is not None:
+        monitor.close()
+    return model, time.perf_counter() - started, monitor
+
+
+def lightning(epochs: int, options: dict[str, Any] | None) -> Watched:
+    """Train by a Trainer of Lightning."""
+    import lightning.pytorch as pl
+
+    from geomprobe.callbacks import LightningMonitor
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.net(x)
+
+        def training_step(self, batch: Any) -> torch.Tensor:
+            return functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    watch = None if options is None else LightningMonitor(probe(), **options)
+    model = Module()
+    silent = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        enable_model_summary=False,
+        callbacks=[watch] if watch else [],
+        **silent,
+    )
+    loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
+    started = time.perf_counter()
+    trainer.fit(model, loader)
+    return model, time.perf_counter() - started, watch and watch.monitor
+
+
+def hugging_face(epochs: int, options: dict[str, Any] | None) -> Watched:
+    """Train by a Trainer of transformers."""
+    from transformers import Trainer, TrainingArguments
+
+    from geomprobe.callbacks import TrainerMonitor
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = network()
+
+        def forward(
+            self, x: torch.Tensor, labels: torch.Tensor | None = None
+        ) -> dict[str, torch.Tensor]:
+            logits = self.net(x)
+            if labels is None:
+                return {"logits": logits}
+            return {"loss": functional.cross_entropy(logits, labels), "logits": logits}
+
+    model, (x, y) = Model(), data()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=BATCH,
+            optim="sgd",
+            learning_rate=0.01,
+            use_cpu=True,
+            disable_tqdm=True,
+            report_to=[],
+            save_strategy="no",
+        )
+        rows = [{"x": a, "labels": b} for a, b in zip(x, y, strict=True)]
+        trainer = Trainer(model, arguments, train_dataset=rows)
+        shown = [{"x": probe()[0], "labels": probe()[1]}]
+        watch = None if options is None else TrainerMonitor(shown, **options).attach(trainer)
+        started = time.perf_counter()
+        trainer.train()
+        return model, time.perf_counter() - started, watch and watch.monitor
+
+
+def skorch(epochs: int, options: dict[str, Any] | None) -> Watched:
+    """Train by a net of skorch."""
+    from skorch import NeuralNetClassifier
+
+    from geomprobe.callbacks import SkorchMonitor
+
+    watch = None if options is None else SkorchMonitor(probe(), **options)
+    net = NeuralNetClassifier(
+        network(),
+        criterion=nn.CrossEntropyLoss,
+        callbacks=[watch] if watch else [],
+        max_epochs=epochs,
+        batch_size=BATCH,
+        lr=0.01,
+        train_split=None,
+        verbose=0,
+    )
+    x, y = data()
+    started = time.perf_counter()
+    net.fit(x, y)
+    return net.module_, time.perf_counter() - started, watch and watch.monitor
+
+
+def ignite(epochs: int, options: dict[str, Any] | None) -> Watched:
+    """Train by an engine of Ignite."""
+    from ignite.engine import create_supervised_trainer
+
+    from geomprobe.callbacks import IgniteMonitor
+
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    trainer = create_supervised_trainer(model, optimizer, functional.cross_entropy)
+    watch = None
+    if options is not None:
+        watch = IgniteMonitor(probe(), **options).attach(trainer, model, optimizer)
+    loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
+    started = time.perf_counter()
+    trainer.run(loader, max_epochs=epochs)
+    return model, time.perf_counter() - started, watch and watch.monitor
+
+
+def keras(epochs: int, options: dict[str, Any] | None) -> Watched:
+    """Train by ``fit`` of Keras on PyTorch."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    from geomprobe.callbacks import KerasMonitor
+
+    keras.utils.set_random_seed(0)
+    dense = keras.layers.Dense
+    model = keras.Sequential(
+        [keras.layers.Input((WIDTH,)), dense(512, "relu"), dense(512, "relu"), dense(CLASSES)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01), loss)
+    watch = None if options is None else KerasMonitor(probe(), **options)
+    x, y = (part.numpy() for part in data())
+    callbacks = [watch] if watch else []
+    started = time.perf_counter()
+    model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    return model, time.perf_counter() - started, watch and watch.monitor
+
+
+TRAININGS: dict[str, Callable[[int, dict[str, Any] | None], Watched]] = {
+    one.__name__: one for one in (plain_loop, lightning, hugging_face, skorch, ignite, keras)
+}
+
+
+if __name__ == "__main__":
+    _, name, number, kind = sys.argv
+    trained, seconds, monitor = TRAININGS[name](int(number), KINDS[kind])
+    told = {
+        "seconds": seconds,
+        "parameters": float(sum(p.detach().double().sum() for p in trained.parameters())),
+        "overhead": None if monitor is None else monitor.overhead,
+        "observations": None if monitor is None else len(monitor.history),
+    }
+    print(json.dumps(told))
