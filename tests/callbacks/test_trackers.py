@@ -108,6 +108,7 @@ def test_wandb_holds_the_metrics_over_their_own_steps(tmp_path, monkeypatch):
         active.log({"mine": 1.0}, step=50)  # Later than what is observed.
         monitor = run(2, WandbSink(active))
         monitor.close()
+    wandb.teardown()  # Its service writes until it ends.
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     rows = [row for row in wandb_rows(file) if SD in row]
     assert [(row["geom/step"], row[SD]) for row in rows] == values(monitor)
