@@ -58,6 +58,7 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/tropical.py
 	$(bench)/bin/python benchmarks/neurovarieties.py
 	$(bench)/bin/python benchmarks/fisher.py
+	$(bench)/bin/python benchmarks/landscape.py
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated
