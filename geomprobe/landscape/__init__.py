@@ -13,6 +13,7 @@ from geomprobe.landscape.symmetry import (
     symmetries,
     verify_same_function,
 )
+from geomprobe.landscape.width_sweep import WidthSweep, width_sweep
 
 __all__ = [
     "Alignment",
@@ -22,6 +23,7 @@ __all__ = [
     "LowLossCurve",
     "Scaling",
     "Symmetries",
+    "WidthSweep",
     "align",
     "canonical",
     "connectivity_matrix",
@@ -31,4 +33,5 @@ __all__ = [
     "random_equivalent",
     "symmetries",
     "verify_same_function",
+    "width_sweep",
 ]

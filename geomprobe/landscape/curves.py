@@ -127,7 +127,7 @@ def low_loss_curve(
         Of Adam, with a rate that falls to zero as a cosine; each on one batch, at four positions
         spread over the curve.
     lr : float
-        First rate, times the root mean square of the parameters that are trained.
+        First rate, relative to the size of the parameters and of their differences.
     batch_size : int
         Samples of a step and of a pass.
     test : Samples, optional
@@ -201,6 +201,12 @@ def _shares(kind: str, n: int, t: float) -> tuple[float, ...]:
     return tuple(max(0.0, 1 - abs(t * k - i)) for i in range(n))
 
 
+def _size(values: Tensor) -> float:
+    """Return the size of entries: a root mean square in which each counts as its own square."""
+    squares = values.square()
+    return float((squares.square().sum() / squares.sum()).sqrt())
+
+
 def _train(
     traveller: Traveller,
     chain: list[dict[str, Tensor]],
@@ -218,13 +224,14 @@ def _train(
     chord = torch.cat([(chain[0][name] - chain[-1][name]).double().ravel() for name in names])
     if not bool(chord.any()):
         raise ValueError("the networks are equal: there is nothing to connect")
-    # A rate for the smaller of both scales: of the parameters, and of the way between the ends.
-    size = min(float(ends.square().mean().sqrt()), float(chord.square().mean().sqrt()))
+    # Rates are for entries as large as those that matter: of the parameters, and of the way.
+    size = min(_size(ends), _size(chord))
+    off = 0.01 * float(chord.norm()) / len(chord) ** 0.5
     leaves = []
     for state in chain[1:-1]:
         for name in names:
             noise = torch.randn(state[name].shape, generator=generator, dtype=torch.float64)
-            start = state[name] + (0.01 * size * noise).to(state[name])
+            start = state[name] + (off * noise).to(state[name])
             state[name] = start.detach().requires_grad_()
             leaves.append(state[name])
     optimizer = torch.optim.Adam(leaves, lr * size)

@@ -67,8 +67,11 @@ def levels_of(units: Units) -> tuple[Level, ...]:
     raise RuntimeError("the units of this model do not settle")
 
 
-def _ids(*columns: Array) -> Array:
-    ids: Array = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)[1].ravel()
+def _ids(first: Array, second: Array) -> Array:
+    """Number the pairs of two columns of whole numbers."""
+    low = second.min(initial=0)
+    together = first * (second.max(initial=0) - low + 1) + second - low
+    ids: Array = np.unique(together, return_inverse=True)[1].ravel()
     return ids
 
 
@@ -78,9 +81,11 @@ def _first_colors(units: Units) -> Array:
     for number, axis in enumerate(units.axes):
         colors[axis.start : axis.start + axis.size] = number + 1
     for subset in units.subsets.values():
-        member = np.zeros(len(colors), dtype=np.int64)
-        member[subset] = 1
-        colors = _ids(colors, member)
+        inside = np.bincount(colors[subset], minlength=colors.max() + 1)
+        if ((inside > 0) & (inside < np.bincount(colors))).any():
+            member = np.zeros(len(colors), dtype=np.int64)
+            member[subset] = 1
+            colors = _ids(colors, member)
     return colors
 
 

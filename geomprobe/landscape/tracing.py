@@ -67,7 +67,8 @@ _POOL = frozenset(
 )
 #: Entry by entry, where PyTorch does not say so.
 _POINTWISE = frozenset(
-    """hardtanh hardswish hardsigmoid gelu silu mish elu selu celu softplus threshold softshrink
+    """relu leaky_relu add sub mul div sigmoid tanh clamp clamp_min clamp_max hardtanh hardswish
+    hardsigmoid gelu silu mish elu selu celu softplus threshold softshrink
     hardshrink log_sigmoid_forward _prelu_kernel masked_fill""".split()
 )
 
@@ -423,7 +424,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if variance is not None and not given.get("training", False):
             # Factors before the norm are undone by its own mean and variance.
             added(units, (x, *held))
-            units.variances[variance] = float(given["eps"])
+            units.variances[variance] = float(given.get("eps", given.get("epsilon")))
         else:
             for label in (x, *held):
                 units.freeze(*label.scales)

@@ -91,8 +91,8 @@ class Units:
         Logarithms of the factors of atoms.
     parts : list of pairs of arrays
         Atoms, and the units they are parts of.
-    subsets : list of arrays
-        Sets of atoms that were treated otherwise than the others.
+    subsets : dict of bytes to array
+        Sets of atoms that were treated otherwise than the others may be.
     reasons : dict of int to str
         By atom, why it cannot move.
     variances : dict of str to float
