@@ -108,6 +108,7 @@ class Units:
         self.reasons: dict[int, str] = {}
         self.variances: dict[str, float] = {}
         self._places: list[int] = []
+        self._members: dict[int, list[int]] = {}
         self._blocks: dict[bytes, Array] = {}
 
     def _fresh(self, n: int, *, pinned: bool = False) -> Array:
@@ -144,9 +145,12 @@ class Units:
                 self.reasons[atom] = reason
 
     def touch(self, array: Array) -> None:
-        """State that atoms are treated in a way that others may not be."""
-        atoms = np.unique(array[array >= 0])
-        self.subsets[atoms.tobytes()] = atoms
+        """State that units are treated in a way that others may not be."""
+        units = np.unique(self.moves.roots(array[array >= 0]))
+        key = units.tobytes()
+        if key not in self.subsets:
+            members = [self._members.get(unit, [unit]) for unit in units.tolist()]
+            self.subsets[key] = np.array([atom for some in members for atom in some], dtype=np.int64)
 
     def relate(self, a: Tensor, b: Tensor) -> str:
         """Learn from atoms that meet, entry by entry.
@@ -159,6 +163,8 @@ class Units:
         """
         if not any(m > 1 and n > 1 for m, n in zip(a.shape, b.shape, strict=True)):
             return "both"
+        if self.pinned(a) and self.pinned(b):
+            return "same" if torch.equal(a, b) else "both"
         left, right = (part.flatten().numpy() for part in torch.broadcast_tensors(a, b))
         meet = (left >= 0) & (right >= 0)
         left, right = left[meet], right[meet]
@@ -204,7 +210,10 @@ class Units:
         """Let two units be one; what meets a fixed one is fixed, and stays itself."""
         fixed = self.moves.frozen(a), self.moves.frozen(b)
         if not any(fixed):
+            roots = {self.moves.root(atom)[0] for atom in (a, b)}
             self.moves.join(a, b)
+            members = [self._members.pop(root, [root]) for root in roots]
+            self._members[self.moves.root(a)[0]] = [atom for some in members for atom in some]
         elif not all(fixed):
             moving, still = (a, b) if fixed[1] else (b, a)
             reason = self.reasons.get(still, "meets an axis of the data")
