@@ -176,9 +176,11 @@ def main() -> None:
             threads=THREADS,
         )
         measured = {name: case.measure(one.answer) for name, one in runs.items() if one.answer}
-        rows = table(runs, "geomprobe", lambda answer, case=case, ours=measured["geomprobe"]: (
-            case.measure(answer) - ours
-        ))
+        rows = table(
+            runs,
+            "geomprobe",
+            lambda answer, case=case, ours=measured["geomprobe"]: case.measure(answer) - ours,
+        )
         for name, number in measured.items():
             rows[name]["measure"] = number
         result["cases"][title] = rows

@@ -1,4 +1,4 @@
-"""Two CNNs of different seeds on digits: the barrier between them, aligned, and a curve around it."""
+"""Two CNNs of different seeds: the barrier between them, aligned, and a curve around it."""
 
 import torch
 from sklearn.datasets import load_digits

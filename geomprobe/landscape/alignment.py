@@ -64,7 +64,8 @@ class Alignment:
     def permutations(self) -> dict[str, Array]:
         """By axis, as in ``"fc.weight[0]"``, which of its coordinates came in the place of each."""
         return {
-            f"{axis.name}[{axis.axis}]": self.source[axis.start : axis.start + axis.size] - axis.start
+            f"{axis.name}[{axis.axis}]": self.source[axis.start : axis.start + axis.size]
+            - axis.start
             for axis in self.symmetries.axes
         }
 
@@ -86,7 +87,7 @@ def align(
     batch_size: int = 256,
     random_state: int = 0,
 ) -> Alignment:
-    r"""Permute the units of network b so that it comes near network a, and check that it is still b.
+    r"""Permute the units of network b so that it comes near network a, and check it to be b.
 
     .. math::
         \max_\pi \; \sum_p \langle \theta^a_p, \; (\pi \theta^b)_p \rangle
@@ -223,7 +224,8 @@ def distance(
         identity = np.arange(found.n_atoms)
         factors = found.factors(unit_norms(found, state_of(own)))
         normal.append(copied(own, found.apply(state_of(own), identity, factors)))
-    nearest = align(*normal, data, restarts=restarts, random_state=random_state)
+    one, two = normal
+    nearest = align(one, two, data, restarts=restarts, random_state=random_state)
     return Estimate(
         nearest.distance_after,
         method=f"units of norm one, {nearest.method}, {restarts} runs",

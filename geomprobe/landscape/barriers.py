@@ -119,9 +119,7 @@ def linear_barrier(
         ", statistics taken anew" if traveller.reset_bn else ""
     )
     paths = [
-        path_losses(
-            traveller, lambda t: mixed((1 - t, t), ends), grid, weights, samples, method
-        )
+        path_losses(traveller, lambda t: mixed((1 - t, t), ends), grid, weights, samples, method)
         for samples in (data, test)
         if samples is not None
     ]

@@ -124,9 +124,11 @@ def connectivity_matrix(
             f"expected two networks or more and a name for each, got {len(models)} networks and "
             f"{len(titles)} names"
         )
-    require_alike(dict(zip(titles, models, strict=True)) if len(set(titles)) == len(titles) else {
-        f"network {k}": model for k, model in enumerate(models)
-    })
+    require_alike(
+        dict(zip(titles, models, strict=True))
+        if len(set(titles)) == len(titles)
+        else {f"network {k}": model for k, model in enumerate(models)}
+    )
     require_data(data, targets=True)
     k = len(models)
     matrices = [np.zeros((k, k)) for _ in range(4)]
@@ -137,7 +139,12 @@ def connectivity_matrix(
             others.append(align(models[i], models[j], data, **options).model)
         for way, other in enumerate(others):
             found = linear_barrier(
-                models[i], other, data, loss, points=points, reset_bn=reset_bn,
+                models[i],
+                other,
+                data,
+                loss,
+                points=points,
+                reset_bn=reset_bn,
                 batch_size=batch_size,
             )
             ends[i] = found.train.ends[0]

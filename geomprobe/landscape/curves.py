@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Positions at which the gradient is taken in each step.
 _AT_ONCE = 4
+#: Their shift from step to step, which covers the curve most evenly.
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ def low_loss_curve(
     kind: Literal["bezier", "polygon"] = "bezier",
     bends: int = 3,
     steps: int = 600,
-    lr: float = 0.02,
+    lr: float = 0.05,
     batch_size: int = LARGEST_PASS,
     test: Samples | None = None,
     points: int = 41,
@@ -238,6 +240,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     n = len(traveller.data)
     order = torch.empty(0, dtype=torch.int64)
+    shift = float(torch.rand((), generator=generator))
     history = []
     with streams_kept(), torch.enable_grad(), traveller.batch_statistics():
         for _ in range(steps):
@@ -245,13 +248,13 @@ def _train(
                 order = torch.randperm(n, generator=generator)
             rows, order = order[: traveller.batch_size], order[traveller.batch_size :]
             batch = traveller.data.take(rows.to(traveller.data_device))
-            shift = float(torch.rand((), generator=generator))
+            shift = (shift + _GOLDEN) % 1.0
             total = 0.0
             optimizer.zero_grad()
             for k in range(_AT_ONCE):
                 state = mixed(_shares(kind, len(chain), (k + shift) / _AT_ONCE), chain)
                 value = traveller.loss(traveller.outputs(state, batch), batch.targets) / _AT_ONCE
-                value.backward()
+                torch.autograd.backward(value)
                 total += float(value.detach())
             if not math.isfinite(total):
                 raise ValueError(f"the loss on the curve is {total}: take a smaller lr than {lr}")

@@ -46,7 +46,8 @@ class Label:
         """Return it for a tensor of a shape; empty, if it cannot be that of this one."""
         arrays = (*self.modes, *self.scales)
         fits = all(
-            part.ndim == len(shape) and all(n in (1, m) for n, m in zip(part.shape, shape, strict=True))
+            part.ndim == len(shape)
+            and all(n in (1, m) for n, m in zip(part.shape, shape, strict=True))
             for part in arrays
         )
         return Label(shape, self.modes, self.scales) if fits else Label(shape)
@@ -160,12 +161,12 @@ def _distinct(rows: np.ndarray) -> np.ndarray:
 def contracted(units: Units, a: Label, b: Label, axis: int) -> Label:
     """Return the label of a sum of products over an axis, which stays with size 1."""
     modes = reduced(units, joined(units, (a, b)), (axis,))
-    shape = list(torch.broadcast_shapes(a.shape, b.shape))
+    shape = list(np.broadcast_shapes(a.shape, b.shape))
     shape[axis] = 1
     scales = (*a.scales, *b.scales)
     inside = [scale for scale in scales if varies(scale, axis)]
     if len(inside) == 2:
-        units.tie(*inside, sign=-1)
+        units.tie(inside[0], inside[1], -1)
     else:
         units.freeze(*inside)
     return Label(tuple(shape), modes, tuple(s for s in scales if not varies(s, axis)))
@@ -231,7 +232,7 @@ def concatenated(units: Units, labels: Sequence[Label], axis: int) -> Label:
 def _side_by_side(
     arrays: Sequence[Tensor], axis: int, sizes: Sequence[int] | None = None
 ) -> Tensor:
-    common = list(torch.broadcast_shapes(*(array.narrow(axis, 0, 1).shape for array in arrays)))
+    common = list(np.broadcast_shapes(*(tuple(array.narrow(axis, 0, 1).shape) for array in arrays)))
     sizes = [array.shape[axis] for array in arrays] if sizes is None else sizes
     parts = []
     for array, size in zip(arrays, sizes, strict=True):

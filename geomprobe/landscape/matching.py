@@ -87,9 +87,7 @@ class _Arranged:
         """Return it with the atoms that are now at ``sources`` at ``places``."""
         step = np.arange(len(self.source))
         step[places] = sources
-        return _Arranged(
-            self.axes, permuted(self.state, self.axes, step), self.source[step]
-        )
+        return _Arranged(self.axes, permuted(self.state, self.axes, step), self.source[step])
 
 
 def permuted(state: Mapping[str, Tensor], axes: Iterable[Axis], source: Array) -> dict[str, Tensor]:
@@ -181,9 +179,7 @@ def _on(axis: Axis, atoms: Array) -> Array:
     return inside
 
 
-def _weight_gain(
-    arranged: _Arranged, target: Mapping[str, Tensor], axes: Sequence[Axis]
-) -> Gain:
+def _weight_gain(arranged: _Arranged, target: Mapping[str, Tensor], axes: Sequence[Axis]) -> Gain:
     def gain(atoms: Array) -> Array:
         total = np.zeros((len(atoms), len(atoms)))
         for axis in axes:
@@ -204,9 +200,7 @@ def _random_gain(generator: np.random.Generator) -> Gain:
     return lambda atoms: generator.standard_normal((len(atoms), len(atoms)))
 
 
-def _product(
-    a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str]
-) -> float:
+def _product(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Iterable[str]) -> float:
     return sum(float(torch.dot(a[name].ravel(), b[name].ravel())) for name in names)
 
 

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.findings import Estimate
-from geomprobe.hooks import quiet, streams_kept
+from geomprobe.hooks import streams_kept
 from geomprobe.landscape.copies import copied, require_data, state_of
 from geomprobe.storage import Array
 from geomprobe.values import ByValue

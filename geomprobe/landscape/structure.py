@@ -1,4 +1,4 @@
-"""Sets of interchangeable units, and of their interchangeable parts: the permutations of a model."""
+"""Sets of interchangeable units and of their interchangeable parts: what can be permuted."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def levels_of(units: Units) -> tuple[Level, ...]:
 
 
 def _ids(first: Array, second: Array) -> Array:
-    """Number the pairs of two columns of whole numbers."""
+    """Give each pair of two columns of whole numbers a number."""
     low = second.min(initial=0)
     together = first * (second.max(initial=0) - low + 1) + second - low
     ids: Array = np.unique(together, return_inverse=True)[1].ravel()
@@ -153,9 +153,7 @@ def _pin_repeated(units: Units, colors: Array, roots: Array) -> bool:
 class _Tree:
     """Units, their parts, and colours that tell them apart."""
 
-    def __init__(
-        self, units: Units, colors: Array, roots: Array, parents: dict[int, int]
-    ) -> None:
+    def __init__(self, units: Units, colors: Array, roots: Array, parents: dict[int, int]) -> None:
         self.units, self.roots, self.parents = units, roots, parents
         self.children: dict[int, list[int]] = defaultdict(list)
         for child, parent in parents.items():
@@ -235,7 +233,10 @@ class _Tree:
         for number, first in enumerate(parts[0]):
             color = self.colors[first[0]]
             alike = [
-                unit for sets in parts for some in sets for unit in some
+                unit
+                for sets in parts
+                for some in sets
+                for unit in some
                 if self.colors[unit] == color
             ]
             inner.append(self._level(alike, len(parts[0][number])))

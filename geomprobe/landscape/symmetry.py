@@ -1,4 +1,4 @@
-"""Symmetries of parameter space: permutations and rescalings that leave a model's function alone."""
+"""Permutations and rescalings of parameters that leave a model's function as it is."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from geomprobe.storage import Array
 
 #: Samples that a model is followed on.
 _FOLLOWED = 2
-#: Passes over the layers to bring norms to one, at most, and the change of a logarithm that ends them.
+#: Passes over layers to bring norms to one, at most, and the change of a logarithm that ends it.
 _PASSES = 100
 _SETTLED = 1e-13
 
@@ -107,7 +107,11 @@ class Symmetries:
         lines = [f"{count} units: {title}" for title, count in self.spaces.items()]
         lines += [f"pinned: {title}: {reason}" for title, reason in self.pinned.items()]
         return "\n".join(
-            [f"permutations: exp({self.log_order:.6g})", f"rescalings: {len(self.scalings)}", *lines]
+            [
+                f"permutations: exp({self.log_order:.6g})",
+                f"rescalings: {len(self.scalings)}",
+                *lines,
+            ]
         )
 
     def apply(self, state: Mapping[str, Tensor], source: Array, log_factors: Array) -> State:
@@ -270,9 +274,7 @@ def verify_same_function(
     return _difference(one, two, own_data, tolerance)
 
 
-def _difference(
-    a: nn.Module, b: nn.Module, data: Samples, tolerance: float | None = None
-) -> float:
+def _difference(a: nn.Module, b: nn.Module, data: Samples, tolerance: float | None = None) -> float:
     ours, theirs = outputs_of(a, data), outputs_of(b, data)
     shapes = [[tuple(part.shape) for part in parts] for parts in (ours, theirs)]
     if shapes[0] != shapes[1] or not ours:
@@ -311,7 +313,7 @@ def canonical(model: nn.Module, data: Samples) -> nn.Module:
 
     Each unit that can be rescaled gets incoming weights, bias included, of norm one, unit after
     unit in the order of the parameters; a unit without any stays. Then interchangeable units are
-    sorted by their weights on the first axis that they lie on.
+    sorted by their weights, each unit's in rising order.
 
     Parameters
     ----------
@@ -379,18 +381,19 @@ def _sorted(found: Symmetries, level: Level, state: Mapping[str, Tensor]) -> Arr
     for part in level.inner:
         inner = _sorted(found, part, state)
         step = step[inner]
-    state = permuted(state, found.axes, step)
-    whole = [part for part in level.every() if part.atoms.size]
-    first = min((int(part.atoms.min()), part.atoms) for part in whole)[1]
-    axis = next(axis for axis in found.axes if _on(axis, first[:1, 0]).any())
-    columns = first.reshape(len(level.atoms), -1)
-    columns = columns[:, _on(axis, columns[0])] - axis.start
-    rows = state[axis.name].movedim(axis.axis, 0)[torch.from_numpy(columns)]
-    keys = rows.reshape(len(level.atoms), -1).numpy()
+    keys = []
+    for part in level.every():
+        columns = part.atoms.reshape(len(level.atoms), -1)
+        for axis in found.axes if columns.size else ():
+            there = columns[:, _on(axis, columns[0])] - axis.start
+            rows = state[axis.name].movedim(axis.axis, 0)[torch.from_numpy(there)]
+            # Sorted, so that the order of other units has no say.
+            keys.append(np.sort(rows.reshape(len(there), -1).numpy(), axis=1))
+    together = np.concatenate(keys, axis=1)
     # Rounding must not decide.
-    keys = np.round(keys / max(np.abs(keys).max(), 1e-300), 9)
+    together = np.round(together / max(np.abs(together).max(), 1e-300), 9)
     groups = np.arange(len(level.atoms)).reshape(-1, level.count)
-    order = np.concatenate([group[np.lexsort(keys[group].T[::-1])] for group in groups])
+    order = np.concatenate([group[np.lexsort(together[group].T[::-1])] for group in groups])
     move = np.arange(found.n_atoms)
     for part in level.every():
         blocks = part.atoms.reshape(len(level.atoms), -1)

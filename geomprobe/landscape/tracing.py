@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,50 +28,26 @@ from geomprobe.landscape.labels import (
     reduced,
     varies,
 )
+from geomprobe.landscape.operations import (
+    AXES_ALONE,
+    BATCH_NORM,
+    CONSTANT,
+    HOMOGENEOUS,
+    HOMOGENEOUS_REDUCE,
+    LAYER_NORM,
+    MOVE,
+    POINTWISE,
+    POOL,
+    REDUCE,
+    REDUCE_KEEPING,
+    RESHAPE,
+    SAME,
+    SUMS,
+)
 from geomprobe.landscape.units import Units
 
 Given = dict[str, Any]
 Watch = Callable[[Label, Tensor], None]
-
-#: These look only at the shape of what they are given.
-_CONSTANT = frozenset(
-    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty".split()
-)
-_SAME = frozenset("clone detach alias contiguous _to_copy lift_fresh tril triu".split())
-_AXES_ALONE = frozenset("t transpose permute unsqueeze".split())
-_RESHAPE = frozenset("view reshape _unsafe_view _reshape_alias".split())
-_MOVE = frozenset(
-    """expand squeeze select slice split split_with_sizes unsafe_split unbind chunk flip roll narrow
-    diagonal unfold repeat pixel_shuffle pixel_unshuffle channel_shuffle index index_select""".split()
-)
-_HOMOGENEOUS = frozenset("relu leaky_relu neg abs".split())
-_SUMS = frozenset("add sub rsub maximum minimum where".split())
-_REDUCE = frozenset(
-    """sum mean amax amin max min std var var_mean logsumexp norm linalg_vector_norm prod all
-    any""".split()
-)
-_REDUCE_KEEPING = frozenset(
-    "softmax _softmax _safe_softmax log_softmax _log_softmax".split()
-)
-_HOMOGENEOUS_REDUCE = frozenset("sum mean amax amin max min std".split())
-_BATCH_NORM = frozenset(
-    """native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
-    cudnn_batch_norm miopen_batch_norm _batch_norm_no_update""".split()
-)
-_LAYER_NORM = frozenset("native_layer_norm _fused_rms_norm".split())
-_POOL = frozenset(
-    """max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d avg_pool3d
-    adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d
-    adaptive_max_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d
-    upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d reflection_pad1d reflection_pad2d
-    reflection_pad3d replication_pad1d replication_pad2d replication_pad3d""".split()
-)
-#: Entry by entry, where PyTorch does not say so.
-_POINTWISE = frozenset(
-    """relu leaky_relu add sub mul div sigmoid tanh clamp clamp_min clamp_max hardtanh hardswish
-    hardsigmoid gelu silu mish elu selu celu softplus threshold softshrink
-    hardshrink log_sigmoid_forward _prelu_kernel masked_fill""".split()
-)
 
 
 def trace(model: nn.Module, inputs: Any, watch: Watch | None = None) -> Units:
@@ -163,7 +140,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operation = func._schema.name.partition("::")[2]
         if func._schema.is_mutable:
             operation = operation.removesuffix("_")
-        if not known or operation in _CONSTANT:
+        if not known or operation in CONSTANT:
             return result
         for tensor in known:
             self._unused.pop(self._names.get(tensor), None)
@@ -189,12 +166,12 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for label in known:
             for mode in label.modes:
                 self.units.touch(mode.numpy().ravel())
-        label = self._computed(func, operation, given, made)
-        if label is None:
+        found = self._computed(func, operation, given, made)
+        if found is None:
             for part in known:
                 self._stop(part, f"goes through {operation}, whose symmetries are not known")
             return [Label(tuple(part.shape)) for part in made if isinstance(part, Tensor)]
-        return [label] * len(made)
+        return [found] * len(made)
 
     # --- operations that only move entries --------------------------------------------------------
 
@@ -209,21 +186,21 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         label: Label = self._labels[first]
         shapes = [tuple(part.shape) for part in made]
-        if operation in _SAME:
+        if operation in SAME:
             return [label]
         rest = {name: value for name, value in given.items() if value is not first}
-        if operation in _AXES_ALONE:
+        if operation in AXES_ALONE:
             return [label.map(lambda part: func(part, **rest), shapes[0])]
-        if operation in _RESHAPE:
+        if operation in RESHAPE:
             return [self._reshaped(label, shapes[0])]
-        if operation not in _MOVE:
+        if operation not in MOVE:
             return None
         if any(leaf in self._labels for leaf in pytree.tree_leaves(rest) if _is_tensor(leaf)):
             return None
         if operation.startswith("pixel"):
             label = self._with_places(label)
         return [
-            label.map_full(lambda part, k=k: _listed(func(part, **rest))[k], shape)
+            label.map_full(lambda part: _listed(func(part, **rest))[k], shape)  # noqa: B023
             for k, shape in enumerate(shapes)
         ]
 
@@ -257,15 +234,13 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # --- operations that compute ------------------------------------------------------------------
 
     def _of(self, tensor: Tensor) -> Label:
-        """Return the label of a tensor; a constant is uniform along axes where it does not change."""
+        """Return the label of a tensor; a constant is uniform where it does not change."""
         if tensor in self._labels:
             label: Label = self._labels[tensor]
             return label
         return Label(tuple(narrowed(tensor).shape))
 
-    def _computed(
-        self, func: Any, operation: str, given: Given, made: list[Any]
-    ) -> Label | None:
+    def _computed(self, func: Any, operation: str, given: Given, made: list[Any]) -> Label | None:
         units = self.units
         if operation in ("mm", "bmm", "mv", "dot"):
             a, b = (self._of(tensor) for tensor in list(given.values())[:2])
@@ -275,9 +250,9 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._sum([self._product(a, b), start])
         if operation in ("convolution", "_convolution"):
             return self._convolution(given)
-        if operation in _BATCH_NORM:
+        if operation in BATCH_NORM:
             return self._batch_norm(given)
-        if operation in _LAYER_NORM:
+        if operation in LAYER_NORM:
             x = self._of(given["input"])
             n = len(given["normalized_shape"])
             reduced(units, x.modes, range(len(x.shape) - n, len(x.shape)))
@@ -286,28 +261,28 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._group_norm(given)
         if operation == "embedding":
             return self._embedding(self._of(given["weight"]), given["indices"])
-        if operation in _POOL:
+        if operation in POOL:
             label = self._of(next(iter(given.values())))
             return self._over_places(label, int(re.findall(r"\d", operation)[0]), made[0])
         if operation == "constant_pad_nd":
             return self._padded(self._of(given["self"]), given["pad"], given.get("value", 0), made)
-        if operation in _REDUCE_KEEPING:
+        if operation in REDUCE_KEEPING:
             label = self._of(given["self"])
             reduced(units, label.modes, [given["dim"] % len(label.shape)])
             units.freeze(*label.scales)
             return Label(tuple(made[0].shape), label.modes)
-        if operation in _REDUCE:
+        if operation in REDUCE:
             return self._reduced(operation, given, made)
         if operation == "glu":
             x, axis = self._of(given["self"]), given.get("dim", -1) % made[0].ndim
             n = made[0].shape[axis]
             halves = [
-                x.map_full(lambda part, k=k: part.narrow(axis, k * n, n), made[0].shape)
-                for k in (0, 1)
+                x.map_full(lambda part: part.narrow(axis, start, n), made[0].shape)  # noqa: B023
+                for start in (0, n)
             ]
             units.freeze(*halves[1].scales)
             return Label(tuple(made[0].shape), joined(units, halves), halves[0].scales)
-        if operation in _POINTWISE or torch.Tag.pointwise in func.tags:
+        if operation in POINTWISE or torch.Tag.pointwise in func.tags:
             return self._pointwise(operation, given, made[0].ndim)
         return None
 
@@ -316,9 +291,9 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         operands = [value for value in given.values() if _is_tensor(value)]
         labels = [self._of(value).lead(ndim) for value in operands]
         modes = joined(units, labels)
-        shape = tuple(torch.broadcast_shapes(*(label.shape for label in labels)))
+        shape = np.broadcast_shapes(*(label.shape for label in labels))
         scales: tuple[Tensor, ...] = ()
-        if operation in _HOMOGENEOUS:
+        if operation in HOMOGENEOUS:
             scales = labels[0].scales
         elif operation == "_prelu_kernel":
             units.freeze(*labels[1].scales)
@@ -329,7 +304,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for label in labels[1:]:
                 units.freeze(*label.scales)
             scales = labels[0].scales
-        elif operation in _SUMS and len(labels) == 2 + (operation == "where"):
+        elif operation in SUMS and len(labels) == 2 + (operation == "where"):
             scales = added(units, labels[operation == "where" :])
         else:
             for label in labels:
@@ -339,7 +314,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _sum(self, labels: Sequence[Label]) -> Label:
         ndim = max(len(label.shape) for label in labels)
         labels = [label.lead(ndim) for label in labels]
-        shape = tuple(torch.broadcast_shapes(*(label.shape for label in labels)))
+        shape = np.broadcast_shapes(*(label.shape for label in labels))
         return Label(shape, joined(self.units, labels), added(self.units, labels))
 
     def _product(self, a: Label, b: Label) -> Label:
@@ -413,9 +388,10 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         x = self._of(given["input"])
 
         def place(label: Label) -> Label:
-            return label.map(lambda part: part.reshape(-1, *[1] * (len(x.shape) - 2)), (
-                *label.shape, *[1] * (len(x.shape) - 2)
-            ))
+            return label.map(
+                lambda part: part.reshape(-1, *[1] * (len(x.shape) - 2)),
+                (*label.shape, *[1] * (len(x.shape) - 2)),
+            )
 
         statistics = [given.get("running_mean"), given.get("running_var")]
         held = [place(self._of(t)).lead(len(x.shape)) for t in statistics if t is not None]
@@ -424,7 +400,9 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if variance is not None and not given.get("training", False):
             # Factors before the norm are undone by its own mean and variance.
             added(units, (x, *held))
-            units.variances[variance] = float(given.get("eps", given.get("epsilon")))
+            units.variances[variance] = float(
+                given["epsilon"] if "epsilon" in given else given["eps"]
+            )
         else:
             for label in (x, *held):
                 units.freeze(*label.scales)
@@ -480,7 +458,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inside = [s for s in label.scales if any(varies(s, axis) for axis in axes)]
         scales = tuple(s for s in label.scales if not any(varies(s, axis) for axis in axes))
         units.freeze(*inside)
-        if operation not in _HOMOGENEOUS_REDUCE:
+        if operation not in HOMOGENEOUS_REDUCE:
             units.freeze(*scales)
             scales = ()
         shape = tuple(1 if k in axes else size for k, size in enumerate(label.shape))
@@ -503,4 +481,4 @@ def _listed(value: Any) -> list[Any]:
 
 def _is_watched(operation: str) -> bool:
     products = operation.endswith(("mm", "convolution"))
-    return products or operation in _BATCH_NORM or operation in _LAYER_NORM
+    return products or operation in BATCH_NORM or operation in LAYER_NORM

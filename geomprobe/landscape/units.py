@@ -49,7 +49,8 @@ class SignedForest:
         """Return the values that stand for an array of items; -1 stays."""
         distinct, inverse = np.unique(items, return_inverse=True)
         found = [self.root(item)[0] if item >= 0 else -1 for item in distinct.tolist()]
-        return np.array(found, dtype=np.int64)[inverse.reshape(items.shape)]
+        units: Array = np.array(found, dtype=np.int64)[inverse.reshape(items.shape)]
+        return units
 
     def join(self, a: int, b: int, sign: int = 1) -> None:
         """State that the value of ``a`` is that of ``b`` times the sign."""
@@ -150,7 +151,9 @@ class Units:
         key = units.tobytes()
         if key not in self.subsets:
             members = [self._members.get(unit, [unit]) for unit in units.tolist()]
-            self.subsets[key] = np.array([atom for some in members for atom in some], dtype=np.int64)
+            self.subsets[key] = np.array(
+                [atom for some in members for atom in some], dtype=np.int64
+            )
 
     def relate(self, a: Tensor, b: Tensor) -> str:
         """Learn from atoms that meet, entry by entry.
@@ -165,7 +168,7 @@ class Units:
             return "both"
         if self.pinned(a) and self.pinned(b):
             return "same" if torch.equal(a, b) else "both"
-        left, right = (part.flatten().numpy() for part in torch.broadcast_tensors(a, b))
+        left, right = (part.ravel() for part in np.broadcast_arrays(a.numpy(), b.numpy()))
         meet = (left >= 0) & (right >= 0)
         left, right = left[meet], right[meet]
         if not len(left):
@@ -238,7 +241,7 @@ class Units:
 
     def tie(self, a: Tensor, b: Tensor, sign: int = 1) -> None:
         """State that factors are equal, or each other's inverse, entry by entry."""
-        left, right = (part.flatten().numpy() for part in torch.broadcast_tensors(a, b))
+        left, right = (part.ravel() for part in np.broadcast_arrays(a.numpy(), b.numpy()))
         pairs = np.unique(np.stack([left, right]), axis=1)
         for atom, other in pairs.T.tolist():
             if atom >= 0 and other >= 0:

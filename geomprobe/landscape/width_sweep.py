@@ -176,15 +176,13 @@ def width_sweep(
         delayed(_one)(build, width, seed, train, test, loss, fit) for width, seed in jobs
     )
     shape = len(widths), len(seeds)
-    models = np.empty(len(jobs), dtype=object)
-    models[:] = [one[0] for one in found]
-    models = models.reshape(shape)
     numbers = np.array([one[1] for one in found]).reshape(*shape, 6)
     barriers = np.full((len(widths), len(seeds) - 1), np.nan)
     for i in range(len(widths)):
         for j in range(1, len(seeds)):
-            aligned = align(models[i, 0], models[i, j], train).model
-            line = linear_barrier(models[i, 0], aligned, train, loss, points=points)
+            first, other = (found[i * len(seeds) + k][0] for k in (0, j))
+            aligned = align(first, other, train).model
+            line = linear_barrier(first, aligned, train, loss, points=points)
             barriers[i, j - 1] = line.barrier.value
     return WidthSweep(
         np.array(widths),
@@ -217,7 +215,7 @@ def _one(
 
 
 def _kernel(model: nn.Module, data: Samples) -> tuple[int, float, int, int]:
-    """Return the rank of the Jacobian, the kernel's smallest eigenvalue, and the Jacobian's shape."""
+    """Return the Jacobian's rank, the kernel's smallest eigenvalue, and the Jacobian's shape."""
     own, own_data = precise(model, data)
     with quiet(own):
         parameters = trainable_parameters(own)

@@ -1,5 +1,7 @@
 """Small networks of every kind, at random parameters and running statistics."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,7 +11,7 @@ from geomprobe import Samples
 
 def mlp(widths=(6, 8, 7, 3), activation=nn.ReLU):
     layers = []
-    for below, above in zip(widths[:-1], widths[1:], strict=True):
+    for below, above in pairwise(widths):
         layers += [nn.Linear(below, above), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -85,9 +87,7 @@ class Transformer(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, 5, d))
         self.norms = nn.ModuleList(nn.LayerNorm(d) for _ in range(3))
         self.own = own
-        self.attention = (
-            Attention(d) if own else nn.MultiheadAttention(d, 3, batch_first=True)
-        )
+        self.attention = Attention(d) if own else nn.MultiheadAttention(d, 3, batch_first=True)
         self.up, self.gate, self.down = nn.Linear(d, 7), nn.Linear(d, 7), nn.Linear(7, d)
         self.head = nn.Linear(d, 3)
 
