@@ -119,7 +119,7 @@ def pair(points: Array, widths: list[int]) -> tuple[list[int], nn.Sequential, nn
 
 def flat(model: nn.Module) -> dict[str, Array]:
     """Return parameters as one row."""
-    return {"aligned": nn.utils.parameters_to_vector(model.parameters()).detach().numpy()}
+    return {"aligned": torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()}
 
 
 def geomprobe(points: Array, widths: list[int], restarts: int = 1) -> dict[str, Array]:
@@ -142,7 +142,7 @@ def rebasin(points: Array, widths: list[int]) -> dict[str, Array]:
     from rebasin import PermutationCoordinateDescent
 
     widths, first, second = pair(points, widths)
-    PermutationCoordinateDescent(first, second, torch.ones(2, widths[0]), verbose=False).rebasin()
+    PermutationCoordinateDescent(first, second, torch.ones(2, widths[0])).rebasin()
     return flat(second)
 
 

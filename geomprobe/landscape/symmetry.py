@@ -27,8 +27,6 @@ from geomprobe.landscape.tracing import trace
 from geomprobe.landscape.units import Axis, Units
 from geomprobe.storage import Array
 
-#: Samples that a model is followed on.
-_FOLLOWED = 2
 #: Passes over layers to bring norms to one, at most, and the change of a logarithm that ends it.
 _PASSES = 100
 _SETTLED = 1e-13
@@ -154,7 +152,7 @@ class Symmetries:
 def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     """Find the permutations and rescalings of a model that leave its function as it is.
 
-    One pass over two samples is followed, operation by operation: which coordinates of which
+    One pass over a sample is followed, operation by operation: which coordinates of which
     parameters and buffers belong to one hidden unit, which units are parts of others (the channels
     of a head, the places of a flattened map), and which cannot move, since the data or the reader
     of the outputs tell them apart or an operation is not understood. A factor is kept where
@@ -164,9 +162,9 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     ----------
     model : torch.nn.Module
         Looked at in evaluation mode, and left as it was. Any layers; tied and frozen parameters are
-        permuted like others. Code that looks at values is followed as it runs for these samples.
+        permuted like others. Code that looks at values is followed as it runs for that sample.
     data : Samples
-        Two or more inputs.
+        One input or more.
 
     Returns
     -------
@@ -191,12 +189,8 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     """
     require_alike({"the model": model})
     require_data(data)
-    own, own_data = precise(model, data.take(slice(0, _FOLLOWED)))
-    return _found(own, own_data)
-
-
-def _found(model: nn.Module, data: Samples) -> Symmetries:
-    units = trace(model, data.take(slice(0, _FOLLOWED)).inputs)
+    own, one = precise(model, data.take(slice(0, 1)))
+    units = trace(own, one.inputs)
     levels = levels_of(units)
     moving = {
         atom for top in levels for level in top.every() for atom in level.atoms.ravel().tolist()
@@ -209,7 +203,7 @@ def _found(model: nn.Module, data: Samples) -> Symmetries:
     return Symmetries(
         tuple(units.axes),
         levels,
-        tuple(_scalings(units, model)),
+        tuple(_scalings(units, own)),
         pinned,
         units.variances,
         len(units.moves),

@@ -175,9 +175,12 @@ class Units:
             return "both"
         self.touch(left)
         self.touch(right)
-        units = np.stack([self.moves.roots(left), self.moves.roots(right)])
-        pairs, first = np.unique(units, axis=1, return_index=True)
-        k, na, nb = pairs.shape[1], len(np.unique(pairs[0])), len(np.unique(pairs[1]))
+        left, right = _distinct_pairs(left, right)
+        pairs = np.stack([self.moves.roots(left), self.moves.roots(right)])
+        # One pair of atoms for each pair of units.
+        _, first = np.unique(pairs[0] * len(self.moves) + pairs[1], return_index=True)
+        pairs, k = pairs[:, first], len(first)
+        na, nb = (len(np.unique(row)) for row in pairs)
         if k == na == nb:
             for atom, other in zip(left[first].tolist(), right[first].tolist(), strict=True):
                 self._unite(atom, other)
@@ -242,8 +245,8 @@ class Units:
     def tie(self, a: Tensor, b: Tensor, sign: int = 1) -> None:
         """State that factors are equal, or each other's inverse, entry by entry."""
         left, right = (part.ravel() for part in np.broadcast_arrays(a.numpy(), b.numpy()))
-        pairs = np.unique(np.stack([left, right]), axis=1)
-        for atom, other in pairs.T.tolist():
+        left, right = _distinct_pairs(left, right)
+        for atom, other in zip(left.tolist(), right.tolist(), strict=True):
             if atom >= 0 and other >= 0:
                 self.scales.join(atom, other, sign)
             elif max(atom, other) >= 0:
@@ -261,6 +264,13 @@ def along(values: Tensor, axis: int, ndim: int) -> Tensor:
     shape = [1] * ndim
     shape[axis] = len(values)
     return values.view(shape)
+
+
+def _distinct_pairs(left: Array, right: Array) -> tuple[Array, Array]:
+    size = int(right.max(initial=0)) + 2
+    pairs = np.sort((left + 1) * size + right + 1)
+    pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+    return pairs // size - 1, pairs % size - 1
 
 
 def _padded(rows: Sequence[Array]) -> Array:
