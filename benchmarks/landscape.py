@@ -50,7 +50,7 @@ def alignment(*widths: int) -> Case:
     """Two perceptrons trained on digits from two seeds; barriers after alignment are compared."""
     return Case(
         f"align {'-'.join(map(str, widths))}",
-        ("geomprobe", "geomprobe_3_runs", "rebasin", "unaligned"),
+        ("geomprobe", "geomprobe_to_the_end", "rebasin", "unaligned"),
         lambda: trained(widths),
         {"widths": widths},
         lambda answer: barrier(widths, answer["aligned"]),
@@ -122,19 +122,19 @@ def flat(model: nn.Module) -> dict[str, Array]:
     return {"aligned": torch.cat([p.detach().reshape(-1) for p in model.parameters()]).numpy()}
 
 
-def geomprobe(points: Array, widths: list[int], restarts: int = 1) -> dict[str, Array]:
+def geomprobe(points: Array, widths: list[int], **options: float) -> dict[str, Array]:
     """Align by weight matching, and verify that the function is the same."""
     from geomprobe.evidence import Samples
     from geomprobe.landscape import align
 
     widths, first, second = pair(points, widths)
     data = Samples(torch.ones(2, widths[0]))
-    return flat(align(first, second, data, restarts=restarts).model)
+    return flat(align(first, second, data, **options).model)
 
 
-def geomprobe_3_runs(points: Array, widths: list[int]) -> dict[str, Array]:
-    """Align by the best of three runs."""
-    return geomprobe(points, widths, restarts=3)
+def geomprobe_to_the_end(points: Array, widths: list[int]) -> dict[str, Array]:
+    """Align until no set of units gains anything."""
+    return geomprobe(points, widths, tolerance=0.0)
 
 
 def rebasin(points: Array, widths: list[int]) -> dict[str, Array]:
@@ -151,7 +151,7 @@ def unaligned(points: Array, widths: list[int]) -> dict[str, Array]:
     return flat(pair(points, widths)[2])
 
 
-for _contender in (geomprobe, geomprobe_3_runs, rebasin, unaligned):
+for _contender in (geomprobe, geomprobe_to_the_end, rebasin, unaligned):
     _contender.warm_up = 1  # type: ignore[attr-defined]
 
 

@@ -31,7 +31,7 @@ def trained(seed: int, data: gp.Samples) -> nn.Module:
     torch.manual_seed(seed)
     model = build()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(8):
+    for _ in range(6):
         for rows in torch.randperm(len(data)).split(64):
             optimizer.zero_grad()
             loss(model(data.inputs[rows]), data.targets[rows]).backward()
@@ -53,7 +53,7 @@ def main() -> None:
         found = linear_barrier(a, other, train, loss, test=test, points=11, reset_bn=True)
         print(f"barrier, {title}: {found.barrier} on train, {found.test_barrier} on test")
     curve = low_loss_curve(
-        a, b, train, loss, bends=1, steps=200, batch_size=128, points=11, test=test
+        a, b, train, loss, bends=1, steps=100, batch_size=128, points=11, test=test
     )
     print(f"along a curve: {curve.barrier} on train, {curve.test_barrier} on test")
     print(f"the curve is {curve.stretch:.2f} times as long as the straight line")

@@ -83,7 +83,8 @@ def align(
     *,
     match: Literal["weights", "activations"] = "weights",
     rescale: bool = False,
-    restarts: int = 3,
+    restarts: int = 1,
+    tolerance: float = 1e-3,
     batch_size: int = 256,
     random_state: int = 0,
 ) -> Alignment:
@@ -109,8 +110,11 @@ def align(
         Take out rescalings too: both are matched with incoming weights of norm one, and the copy's
         units are given the norms of a's.
     restarts : int
-        Runs of weight matching, of which the best is taken: in the order of the model, in a random
-        order, and from random permutations.
+        Runs of weight matching, of which the best is taken: the first through the model in order,
+        others in random orders from random permutations.
+    tolerance : float
+        A set of units is looked at again after a neighbour's move gained a larger share than this
+        of the inner product; 0 for a strict local optimum.
     batch_size : int
         Samples of a pass for activations.
     random_state : int
@@ -138,9 +142,10 @@ def align(
     """
     if match not in ("weights", "activations"):
         raise ValueError(f'match must be "weights" or "activations", got {match!r}')
-    if restarts < 1 or batch_size < 1:
+    if restarts < 1 or batch_size < 1 or not tolerance >= 0:
         raise ValueError(
-            f"restarts and batch_size must be at least 1, got {restarts} and {batch_size}"
+            "restarts and batch_size must be at least 1 and tolerance not negative, got "
+            f"{restarts}, {batch_size} and {tolerance}"
         )
     require_alike({"a": a, "b": b})
     require_data(data)
@@ -164,10 +169,11 @@ def align(
         source = match_weights(
             [axis for axis in found.axes if axis.name in weights],
             found.levels,
-            {name: ours[name] for name in weights},
-            {name: theirs[name] for name in weights},
+            _weights(b, ours),
+            _weights(b, theirs),
             found.n_atoms,
             restarts=restarts,
+            tolerance=tolerance,
             generator=np.random.default_rng(random_state),
         )
     else:
@@ -191,12 +197,20 @@ def align(
     )
 
 
+def _weights(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parameters in the model's own precision, float32 at least."""
+    return {
+        name: state[name].to(torch.promote_types(parameter.dtype, torch.float32))
+        for name, parameter in model.named_parameters()
+    }
+
+
 def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> float:
     return math.sqrt(sum(float((a[name] - b[name]).double().square().sum()) for name in names))
 
 
 def distance(
-    a: nn.Module, b: nn.Module, data: Samples, *, restarts: int = 3, random_state: int = 0
+    a: nn.Module, b: nn.Module, data: Samples, *, restarts: int = 1, random_state: int = 0
 ) -> Estimate:
     """Return the distance of two networks' parameters modulo permutations and rescalings.
 
@@ -228,6 +242,6 @@ def distance(
     nearest = align(one, two, data, restarts=restarts, random_state=random_state)
     return Estimate(
         nearest.distance_after,
-        method=f"units of norm one, {nearest.method}, {restarts} runs",
+        method=f"units of norm one, {nearest.method}, {restarts} run(s)",
         note="an upper bound: the permutation is the best of those tried",
     )

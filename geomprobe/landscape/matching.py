@@ -18,6 +18,9 @@ from geomprobe.storage import Array
 
 #: Sweeps over all sets of units, at most; each but the last brings the networks nearer.
 _SWEEPS = 200
+#: Rounds of prices before an assignment, and the share of rows that must keep their place at them.
+_PRICES = 4
+_STAY = 0.3
 
 Gain = Callable[[Array], Array]
 Moves = list[tuple[Array, Array]]
@@ -49,8 +52,6 @@ def assign(level: Level, gain: Gain) -> tuple[Array, Array]:
 
 def _solver(level: Level, gain: Gain) -> Callable[[Array, Array], tuple[float, Moves]]:
     """Return what finds the best assignment of some units of a level to others, and its value."""
-    from scipy.optimize import linear_sum_assignment
-
     n = len(level.atoms)
     gains = gain(level.atoms) if level.atoms.size else np.zeros((n, n))
     solvers = [(part.count, _solver(part, gain)) for part in level.inner]
@@ -66,13 +67,32 @@ def _solver(level: Level, gain: Gain) -> Callable[[Array, Array], tuple[float, M
                     value, moves = solver(row * k + own, other * k + own)
                     values[i, j] += value
                     below[i, j] += moves
-        at, best = linear_sum_assignment(values, maximize=True)
+        best = _assignment(values)
         moves = [(level.atoms[rows].ravel(), level.atoms[others[best]].ravel())]
-        for pair in zip(at.tolist(), best.tolist(), strict=True) if solvers else ():
+        for pair in enumerate(best.tolist()) if solvers else ():
             moves += below[pair]
-        return float(values[at, best].sum()), moves
+        return float(values[np.arange(len(best)), best].sum()), moves
 
     return solve
+
+
+def _assignment(values: Array) -> Array:
+    """Return the column of each row with the largest sum.
+
+    Where most rows may keep their place, prices of the columns are found first at which they would,
+    which change no assignment's order and leave little to look for.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    costs = values.diagonal()[:, None] - values
+    prices = np.zeros(len(values))
+    for _ in range(_PRICES):
+        prices = np.minimum(prices, (costs + prices[:, None]).min(axis=0))
+    priced = costs - prices
+    if (priced.min(axis=1) >= -prices).mean() > _STAY:
+        costs = priced
+    best: Array = linear_sum_assignment(costs)[1]
+    return best
 
 
 @dataclass(eq=False)
@@ -109,13 +129,15 @@ def match_weights(
     n_atoms: int,
     *,
     restarts: int,
+    tolerance: float,
     generator: np.random.Generator,
 ) -> Array:
     """Return which atom comes in the place of each so that the inner product of weights is large.
 
-    Coordinate descent over the sets of units: each gets its best assignment while the others stay.
-    The first run takes the sets in the model's order; others in a random one, from the third on
-    also from a random permutation.
+    Coordinate descent over the sets of units: each gets its best assignment while the others stay,
+    and again when a neighbour's move has gained more than the tolerance. The first run goes through
+    the sets in the model's order, at first by what leads to them alone; others go through them in a
+    random order, from a random permutation.
 
     Returns
     -------
@@ -123,50 +145,69 @@ def match_weights(
     """
     best, most = np.arange(n_atoms), -np.inf
     for run in range(restarts):
-        arranged = _Arranged(axes, dict(other), np.arange(n_atoms))
-        for level in levels if run > 1 else ():
-            arranged = arranged.moved(*assign(level, _random_gain(generator)))
-        arranged = _descend(arranged, levels, target, generator if run else None)
-        value = _product(target, arranged.state, target)
+        descent = _Descent(_Arranged(axes, dict(other), np.arange(n_atoms)), levels, target)
+        if run:
+            for level in levels:
+                descent.arranged = descent.arranged.moved(*assign(level, _random_gain(generator)))
+        else:
+            descent.start()
+        descent.run(tolerance, generator if run else None)
+        value = _product(target, descent.arranged.state, target)
         if value > most:
-            best, most = arranged.source, value
+            best, most = descent.arranged.source, value
     return best
 
 
-def _descend(
-    arranged: _Arranged,
-    levels: Sequence[Level],
-    target: Mapping[str, Tensor],
-    generator: np.random.Generator | None,
-) -> _Arranged:
-    touched = [_axes_of(level, arranged.axes) for level in levels]
-    names = [{axis.name for axis in axes} for axes in touched]
-    waiting = set(range(len(levels)))
-    for _ in range(_SWEEPS):
-        order = np.arange(len(levels))
-        if generator is not None:
-            generator.shuffle(order)
-        for number in (number for number in order.tolist() if number in waiting):
-            waiting.discard(number)
-            gain = _weight_gain(arranged, target, touched[number])
-            places, sources = assign(levels[number], gain)
-            if (places == sources).all():
-                continue
-            tried = arranged.moved(places, sources)
-            now = _product(target, arranged.state, names[number])
-            # A set on both axes of a parameter is not assigned best by one assignment.
-            if _product(target, tried.state, names[number]) <= now + 1e-9 * abs(now):
-                continue
-            arranged = tried
-            twice = len(names[number]) < len(touched[number])
-            waiting |= {
-                k
-                for k, theirs in enumerate(names)
-                if not names[number].isdisjoint(theirs) and (k != number or twice)
-            }
-        if not waiting:
-            break
-    return arranged
+class _Descent:
+    """Sets of units that are brought nearer to a target in turn."""
+
+    def __init__(
+        self, arranged: _Arranged, levels: Sequence[Level], target: Mapping[str, Tensor]
+    ) -> None:
+        self.arranged, self._levels, self._target = arranged, levels, target
+        self._axes = [_axes_of(level, arranged.axes) for level in levels]
+        self._names = [{axis.name for axis in axes} for axes in self._axes]
+
+    def start(self) -> None:
+        """Order each set by what does not lead on to others that have no order yet."""
+        for number, level in enumerate(self._levels):
+            later: set[str] = set().union(*self._names[number + 1 :])
+            seen = [axis for axis in self._axes[number] if axis.name not in later]
+            gain = _weight_gain(self.arranged, self._target, seen or self._axes[number])
+            self.arranged = self.arranged.moved(*assign(level, gain))
+
+    def run(self, tolerance: float, generator: np.random.Generator | None) -> None:
+        """Assign each set while the others stay, until none gains."""
+        waiting = set(range(len(self._levels)))
+        for _ in range(_SWEEPS):
+            order = np.arange(len(self._levels))
+            if generator is not None:
+                generator.shuffle(order)
+            for number in (number for number in order.tolist() if number in waiting):
+                waiting.discard(number)
+                if self._gain_by(number) > tolerance:
+                    names, axes = self._names[number], self._axes[number]
+                    waiting |= {
+                        k for k, some in enumerate(self._names) if not names.isdisjoint(some)
+                    }
+                    if len(names) == len(axes):
+                        waiting.discard(number)
+            if not waiting:
+                break
+
+    def _gain_by(self, number: int) -> float:
+        """Assign a set if that gains, and return which share of the product of weights."""
+        gain = _weight_gain(self.arranged, self._target, self._axes[number])
+        tried = self.arranged.moved(*assign(self._levels[number], gain))
+        before, after = (
+            _product(self._target, state, self._names[number])
+            for state in (self.arranged.state, tried.state)
+        )
+        # A set on both axes of a parameter is not assigned best by one assignment.
+        if after <= before + 1e-9 * abs(before):
+            return 0.0
+        self.arranged = tried
+        return (after - before) / abs(after)
 
 
 def _axes_of(level: Level, axes: Sequence[Axis]) -> list[Axis]:

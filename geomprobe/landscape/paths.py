@@ -72,17 +72,18 @@ class LossPath(ByValue):
     def barrier(self) -> Estimate:
         """Largest excess of the mean loss over the interpolation of its ends; 0 at least.
 
-        The standard error is over samples, the same at all positions, at the highest position. That
-        is chosen on the same samples, so that a small barrier is a little too large.
+        The standard error is over samples, the same at all positions, at the highest position
+        inside. That is chosen on the same samples, so that a small barrier is a little too large.
         """
-        excess = self.excess.mean(axis=1)
-        highest = int(np.argmax(excess))
+        inside = self.excess[1:-1]
+        highest = int(np.argmax(inside.mean(axis=1)))
         n = self.losses.shape[1]
-        error = float(_stderr(self.excess)[highest])
-        note = f"highest at {self.positions[highest]:.3g} of {len(self.positions)} positions"
+        note = f"highest at {self.positions[1 + highest]:.3g} of {len(self.positions)} positions"
         if n < 2:
             note += "; one sample has no standard error"
-        return Estimate(max(float(excess[highest]), 0.0), error, n, method=self.method, note=note)
+        value = max(float(inside[highest].mean()), 0.0)
+        error = float(_stderr(inside)[highest])
+        return Estimate(value, error, n, method=self.method, note=note)
 
     @property
     def ends(self) -> tuple[Estimate, Estimate]:

@@ -136,7 +136,7 @@ class Units:
 
     def pinned(self, array: Tensor) -> bool:
         """Whether none of these atoms can move."""
-        return all(self.moves.frozen(atom) for atom in _atoms(array).tolist())
+        return all(map(self.moves.frozen, _atoms(array).tolist()))
 
     def pin(self, array: Tensor, reason: str) -> None:
         """State that atoms cannot move."""
@@ -214,12 +214,15 @@ class Units:
 
     def _unite(self, a: int, b: int) -> None:
         """Let two units be one; what meets a fixed one is fixed, and stays itself."""
-        fixed = self.moves.frozen(a), self.moves.frozen(b)
+        one, two = self.moves.root(a)[0], self.moves.root(b)[0]
+        fixed = self.moves.frozen(one), self.moves.frozen(two)
         if not any(fixed):
-            roots = {self.moves.root(atom)[0] for atom in (a, b)}
-            self.moves.join(a, b)
-            members = [self._members.pop(root, [root]) for root in roots]
-            self._members[self.moves.root(a)[0]] = [atom for some in members for atom in some]
+            if one != two:
+                members = self._members.pop(one, [one]), self._members.pop(two, [two])
+                self.moves.join(one, two)
+                few, many = sorted(members, key=len)
+                many += few
+                self._members[self.moves.root(one)[0]] = many
         elif not all(fixed):
             moving, still = (a, b) if fixed[1] else (b, a)
             reason = self.reasons.get(still, "meets an axis of the data")
