@@ -20,7 +20,7 @@ def test_one_set_of_units_is_matched_best_of_all():
             (b, ((0, "weight"), (0, "bias"), (2, "weight"))),
         )
     )
-    rest = float((a[2].bias - b[2].bias).double().square().sum())
+    rest = float((a[2].bias - b[2].bias).detach().double().square().sum())
     least = min(
         sum(
             float((x - y).square().sum())
