@@ -184,14 +184,18 @@ def added(units: Units, labels: Sequence[Label]) -> tuple[Tensor, ...]:
     return ()
 
 
-def concatenated(units: Units, labels: Sequence[Label], axis: int) -> Label:
-    """Return the label of tensors put together along an axis."""
+def concatenated(
+    units: Units, labels: Sequence[Label], axis: int, *, stacked: bool = False
+) -> Label:
+    """Return the label of tensors put together along an axis, or along one of their own each."""
     shape = list(labels[0].shape)
     shape[axis] = sum(label.shape[axis] for label in labels)
     aside = [[mode for mode in label.modes if not varies(mode, axis)] for label in labels]
     inside = [[mode for mode in label.modes if varies(mode, axis)] for label in labels]
     modes: list[Tensor] = []
-    if len({len(parts) for parts in aside}) == 1:
+    if stacked and {len(parts) for parts in aside} == {1}:
+        modes.append(_side_by_side([mode for (mode,) in aside], axis))
+    elif len({len(parts) for parts in aside}) == 1:
         for first, *others in zip(*aside, strict=True):
             for other in others:
                 # Another order of parts would do as well: let the same place mean the same unit.
@@ -214,6 +218,12 @@ def concatenated(units: Units, labels: Sequence[Label], axis: int) -> Label:
                 arrays.append(array)
                 start += n
             modes.append(_side_by_side(arrays, axis))
+            every = [np.unique(units.moves.roots(array.numpy())) for array in arrays]
+            if sum(map(len, every)) > len(np.unique(np.concatenate(every))):
+                # One unit may have another value in each.
+                counts = torch.tensor([array.shape[axis] for array in arrays])
+                which = units.places(len(arrays)).repeat_interleave(counts)
+                modes.append(along(which, axis, len(shape)))
     scales: tuple[Tensor, ...] = ()
     if any(label.scales for label in labels):
         if all(len(label.scales) <= 1 for label in labels):

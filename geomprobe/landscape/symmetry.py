@@ -191,19 +191,28 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     require_data(data)
     own, one = precise(model, data.take(slice(0, 1)))
     units = trace(own, one.inputs)
-    levels = levels_of(units)
+    order = {name: number for number, name in enumerate(units.used)}
+    axes = sorted(units.axes, key=lambda axis: (order.get(axis.name, len(order)), axis.start))
+    place = np.zeros(len(units.moves), dtype=np.int64)
+    for number, axis in enumerate(axes):
+        place[axis.start : axis.start + axis.size] = number
+
+    def first(top: Level) -> int:
+        return min(int(place[part.atoms].min(initial=len(axes))) for part in top.every())
+
+    levels = tuple(sorted(levels_of(units), key=first))
     moving = {
         atom for top in levels for level in top.every() for atom in level.atoms.ravel().tolist()
     }
     pinned = {
         _title(axis): _reason(units, axis)
-        for axis in units.axes
+        for axis in axes
         if moving.isdisjoint(range(axis.start, axis.start + axis.size))
     }
     return Symmetries(
-        tuple(units.axes),
+        tuple(axes),
         levels,
-        tuple(_scalings(units, own)),
+        tuple(_scalings(units, axes, own)),
         pinned,
         units.variances,
         len(units.moves),
@@ -227,22 +236,25 @@ def _reason(units: Units, axis: Axis) -> str:
     return "each coordinate is treated in a way of its own"
 
 
-def _scalings(units: Units, model: nn.Module) -> list[Scaling]:
+def _scalings(units: Units, axes: list[Axis], model: nn.Module) -> list[Scaling]:
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     sides: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    leading: dict[int, bool] = {}
     fixed: set[int] = set()
-    for axis in units.axes:
+    for axis in axes:
         for atom in range(axis.start, axis.start + axis.size):
             root, sign = units.scales.root(atom)
             if not units.scales.frozen(root):
+                leading.setdefault(root, sign > 0)
                 sides[root][sign < 0].append(atom)
                 if axis.name not in trainable:
                     fixed.add(root)
+    # In the order of use: what leads to a unit comes before what leads on from it.
     found = []
     for root, (plus, minus) in sides.items():
-        up, down = (plus, minus) if plus and (not minus or plus[0] < minus[0]) else (minus, plus)
+        up, down = (plus, minus) if leading[root] else (minus, plus)
         found.append(Scaling(np.array(up), np.array(down, dtype=np.int64), root not in fixed))
-    return sorted(found, key=lambda scaling: int(scaling.up[0]))
+    return found
 
 
 def verify_same_function(

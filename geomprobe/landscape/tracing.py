@@ -97,6 +97,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._labels: Any = WeakTensorKeyDictionary()
         self._of_data: Any = WeakTensorKeyDictionary()
         self._names: Any = WeakTensorKeyDictionary()
+        self._indices: Any = WeakTensorKeyDictionary()
         self._unused: dict[str, Label] = {}
         for name, tensor in (*model.named_parameters(), *model.named_buffers()):
             if tensor.is_floating_point() and tensor not in self._labels:
@@ -143,7 +144,10 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not known or operation in CONSTANT:
             return result
         for tensor in known:
-            self._unused.pop(self._names.get(tensor), None)
+            if self._unused.pop(self._names.get(tensor), None) is not None:
+                self.units.used.append(self._names[tensor])
+            for mode in self._indices.get(tensor, ()):
+                self.units.pin(mode, "is numbered by its place")
         names = [argument.name for argument in func._schema.arguments]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         data = any(tensor in self._of_data for tensor in known)
@@ -229,7 +233,8 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation == "stack":
             axis %= tensors[0].ndim + 1
             labels = [label.unsqueeze(axis) for label in labels]
-        return concatenated(self.units, labels, axis % len(labels[0].shape))
+        axis %= len(labels[0].shape)
+        return concatenated(self.units, labels, axis, stacked=operation == "stack")
 
     # --- operations that compute ------------------------------------------------------------------
 
@@ -257,6 +262,10 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             n = len(given["normalized_shape"])
             reduced(units, x.modes, range(len(x.shape) - n, len(x.shape)))
             return self._normalized(x, given.get("weight"), given.get("bias"), lambda part: part)
+        if operation == "_weight_norm_interface":
+            direction, size = self._of(given["v"]), self._of(given["g"])
+            units.freeze(*direction.scales)
+            return Label(direction.shape, joined(units, (direction, size)), size.scales)
         if operation == "native_group_norm":
             return self._group_norm(given)
         if operation == "embedding":
@@ -351,7 +360,7 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if varies(mode, 3):
                     units.pin(mode, "an input of a group of a convolution, which keeps its place")
         made = contracted(units, x, w, 3)
-        made = made.map_full(lambda part: part.reshape(n, out), (n, out))
+        made = self._reshaped(made, (n, out))
         if given.get("bias") is not None:
             made = self._sum([made, self._of(given["bias"])])
         for _ in range(given["weight"].ndim - 2):
@@ -461,6 +470,9 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operation not in HOMOGENEOUS_REDUCE:
             units.freeze(*scales)
             scales = ()
+        for indices in made[1:] if operation in ("max", "min") else ():
+            # Pinned when they are looked at.
+            self._indices[indices] = label.modes
         shape = tuple(1 if k in axes else size for k, size in enumerate(label.shape))
         found = Label(shape, reduced(units, label.modes, axes), scales)
         return found if len(shape) == made[0].ndim else found.squeeze(axes)

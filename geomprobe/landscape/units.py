@@ -96,6 +96,8 @@ class Units:
         Sets of atoms that were treated otherwise than the others may be.
     reasons : dict of int to str
         By atom, why it cannot move.
+    used : list of str
+        Tensors, in the order of their first use.
     variances : dict of str to float
         Running variances, which scale with the square, and what is added to them.
     """
@@ -107,6 +109,7 @@ class Units:
         self.parts: list[tuple[Array, Array]] = []
         self.subsets: dict[bytes, Array] = {}
         self.reasons: dict[int, str] = {}
+        self.used: list[str] = []
         self.variances: dict[str, float] = {}
         self._places: list[int] = []
         self._members: dict[int, list[int]] = {}
@@ -181,6 +184,10 @@ class Units:
         _, first = np.unique(pairs[0] * len(self.moves) + pairs[1], return_index=True)
         pairs, k = pairs[:, first], len(first)
         na, nb = (len(np.unique(row)) for row in pairs)
+        if (np.isin(pairs[0], pairs[1]) & (pairs[0] != pairs[1])).any():
+            for part in (left, right):
+                self.pin(torch.from_numpy(part), "is tied to another place on its own axis")
+            return "both"
         if k == na == nb:
             for atom, other in zip(left[first].tolist(), right[first].tolist(), strict=True):
                 self._unite(atom, other)
