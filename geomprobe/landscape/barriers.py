@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
@@ -12,6 +13,9 @@ from geomprobe.findings import Estimate
 from geomprobe.landscape.copies import copied, require_alike, require_data, state_of
 from geomprobe.landscape.paths import LARGEST_PASS, LossPath, Traveller, mixed, path_losses
 from geomprobe.values import ByValue
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +43,9 @@ class LinearBarrier(ByValue):
             return Estimate.undefined("no test data were given")
         return self.test.barrier
 
-    def plot(self, ax: object = None, *, label: str | None = None) -> object:
+    def plot(self, ax: Axes | None = None, *, label: str | None = None) -> Axes:
         """Draw the losses along the line."""
-        axes = self.train.plot(ax, label=label or ("train" if self.test else None))  # type: ignore[arg-type]
+        axes = self.train.plot(ax, label=label or ("train" if self.test else None))
         if self.test is not None:
             self.test.plot(axes, label=f"{label}, test" if label else "test")
         return axes

@@ -212,19 +212,14 @@ class _Descent:
 
 def _axes_of(level: Level, axes: Sequence[Axis]) -> list[Axis]:
     atoms = np.concatenate([part.atoms.ravel() for part in level.every()])
-    return [axis for axis in axes if _on(axis, atoms).any()]
-
-
-def _on(axis: Axis, atoms: Array) -> Array:
-    inside: Array = (atoms >= axis.start) & (atoms < axis.start + axis.size)
-    return inside
+    return [axis for axis in axes if axis.holds(atoms).any()]
 
 
 def _weight_gain(arranged: _Arranged, target: Mapping[str, Tensor], axes: Sequence[Axis]) -> Gain:
     def gain(atoms: Array) -> Array:
         total = np.zeros((len(atoms), len(atoms)))
         for axis in axes:
-            columns = _on(axis, atoms[0])
+            columns = axis.holds(atoms[0])
             if columns.any():
                 index = torch.from_numpy(atoms[:, columns].ravel() - axis.start)
                 ours, theirs = (

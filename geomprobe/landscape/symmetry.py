@@ -98,7 +98,7 @@ class Symmetries:
     def describe(self, level: Level) -> str:
         """Name the axes of tensors that the units of a level lie on."""
         atoms = level.atoms if level.atoms.size else level.inner[0].atoms
-        lying = [_title(axis) for axis in self.axes if _on(axis, atoms[:1].ravel()).any()]
+        lying = [_title(axis) for axis in self.axes if axis.holds(atoms[:1].ravel()).any()]
         return ("" if level.atoms.size else "blocks of ") + ", ".join(lying)
 
     def __str__(self) -> str:
@@ -221,11 +221,6 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
 
 def _title(axis: Axis) -> str:
     return f"{axis.name}[{axis.axis}]"
-
-
-def _on(axis: Axis, atoms: Array) -> Array:
-    inside: Array = (atoms >= axis.start) & (atoms < axis.start + axis.size)
-    return inside
 
 
 def _reason(units: Units, axis: Axis) -> str:
@@ -357,7 +352,7 @@ def unit_norms(
     logs = np.zeros(len(found.scalings))
     wanted = np.ones(len(logs)) if like is None else _incoming(found, like)
     first = [int(scaling.up[0]) for scaling in found.scalings]
-    layers = [_on(axis, np.array(first, dtype=np.int64)) for axis in found.axes]
+    layers = [axis.holds(np.array(first, dtype=np.int64)) for axis in found.axes]
     identity = np.arange(found.n_atoms)
     for _ in range(_PASSES):
         before = logs.copy()
@@ -391,7 +386,7 @@ def _sorted(found: Symmetries, level: Level, state: Mapping[str, Tensor]) -> Arr
     for part in level.every():
         columns = part.atoms.reshape(len(level.atoms), -1)
         for axis in found.axes if columns.size else ():
-            there = columns[:, _on(axis, columns[0])] - axis.start
+            there = columns[:, axis.holds(columns[0])] - axis.start
             rows = state[axis.name].movedim(axis.axis, 0)[torch.from_numpy(there)]
             # Sorted, so that the order of other units has no say.
             keys.append(np.sort(rows.reshape(len(there), -1).numpy(), axis=1))

@@ -79,6 +79,11 @@ class Axis:
     start: int
     size: int
 
+    def holds(self, atoms: Array) -> Array:
+        """Tell which atoms are on this axis."""
+        inside: Array = (atoms >= self.start) & (atoms < self.start + self.size)
+        return inside
+
 
 class Units:
     """What is known of the atoms of a model.
