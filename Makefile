@@ -59,6 +59,7 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/surfaces.py
 	$(bench)/bin/python benchmarks/neurovarieties.py
 	$(bench)/bin/python benchmarks/fisher.py
+	$(bench)/bin/python benchmarks/landscape.py
 	$(bench)/bin/python benchmarks/callbacks.py
 
 reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (an hour)

@@ -94,6 +94,18 @@ def test_a_watched_training_is_timed_beside_the_same_training(tmp_path):
     assert row["difference"] == 0
 
 
+@pytest.mark.long
+def test_networks_are_aligned_beside_a_peer(tmp_path):
+    result = tmp_path / "landscape.json"
+    options = ["--quick", "--rounds", "1", "--cases", "align", "--output", result]
+    command = [sys.executable, BENCHMARKS / "landscape.py", *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    (rows,) = json.loads(result.read_text())["cases"].values()
+    assert rows["geomprobe"]["measure"] <= rows["unaligned"]["measure"]
+    # A peer that is not installed is told of.
+    assert rows["rebasin"]["failed"] or rows["rebasin"]["difference"] > -0.1
+
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

@@ -1,0 +1,106 @@
+"""Copies of models: their tensors by name, in another precision, or with other values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from geomprobe.evidence import Samples, forward
+from geomprobe.hooks import quiet
+from geomprobe.hooks.selection import unwrap
+
+State = dict[str, Tensor]
+
+
+def state_of(model: nn.Module) -> State:
+    """Return parameters and floating-point buffers, detached, each once and under one name."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {name: tensor.detach() for name, tensor in named if tensor.is_floating_point()}
+
+
+def copied(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Module:
+    """Return a copy of a model, with other values of some tensors.
+
+    Raises
+    ------
+    ValueError
+        It cannot be copied.
+    """
+    model = unwrap(model)
+    try:
+        with quiet(model):
+            own = copy.deepcopy(model)
+    except Exception as error:
+        raise ValueError(f"the model cannot be copied: {error}") from error
+    for module, original in zip(own.modules(), model.modules(), strict=True):
+        module.training = original.training
+    for parameter in own.parameters():
+        parameter.grad = None
+    if state is not None:
+        tensors = state_of(own)
+        with torch.no_grad():
+            for name, value in state.items():
+                tensors[name].copy_(value)
+    return own
+
+
+def precise(model: nn.Module, data: Samples) -> tuple[nn.Module, Samples]:
+    """Return a copy on the CPU in evaluation mode and its data, in float64 where that runs."""
+    own = copied(model).to("cpu")
+    for module in own.modules():
+        module.training = False
+    data = data.to("cpu")
+    double, converted = copy.deepcopy(own).double(), _doubled(data)
+    try:
+        outputs_of(double, converted.take(slice(0, 1)))
+    except (RuntimeError, TypeError, ValueError):
+        return own, data
+    return double, converted
+
+
+def _doubled(data: Samples) -> Samples:
+    def converted(leaf: Any) -> Any:
+        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
+        return leaf.double() if real else leaf
+
+    return Samples(*(pytree.tree_map(converted, part) for part in data.parts))
+
+
+def outputs_of(model: nn.Module, data: Samples) -> list[Tensor]:
+    """Return every floating-point tensor that a model returns."""
+    with quiet(model), torch.no_grad():
+        leaves = pytree.tree_leaves(forward(model, data.inputs))
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def require_alike(models: Mapping[str, nn.Module]) -> None:
+    """Raise ValueError unless the tensors of all models have the same names and shapes."""
+    (first, model), *others = models.items()
+    expected = {name: tuple(tensor.shape) for name, tensor in state_of(unwrap(model)).items()}
+    if not expected:
+        raise ValueError(f"{first} has no parameters")
+    for title, other in others:
+        found = {name: tuple(tensor.shape) for name, tensor in state_of(unwrap(other)).items()}
+        if found == expected:
+            continue
+        missing = sorted(expected.keys() ^ found.keys())
+        if missing:
+            where = first if missing[0] in expected else title
+            what = f"{missing[0]!r} is in {where} only"
+        else:
+            name = next(name for name in expected if expected[name] != found[name])
+            what = f"{name!r} has shape {expected[name]} in {first} and {found[name]} in {title}"
+        raise ValueError(f"the models are not of one architecture: {what}")
+
+
+def require_data(data: Samples, *, targets: bool = False) -> None:
+    """Raise ValueError where there are no samples, or no targets that are needed."""
+    if len(data) == 0:
+        raise ValueError("data holds no samples")
+    if targets and data.targets is None:
+        raise ValueError("a loss needs targets: give Samples(inputs, targets)")
