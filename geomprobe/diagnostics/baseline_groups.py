@@ -15,6 +15,7 @@ from geomprobe.diagnostics.heavy_tails import weighted_alpha
 from geomprobe.diagnostics.norms import layer_norms, parameter_norm, path_norm
 from geomprobe.diagnostics.outputs import cross_entropy, margin, output_entropy
 from geomprobe.diagnostics.pac_bayes import pac_bayes
+from geomprobe.diagnostics.reasons import or_reason
 from geomprobe.diagnostics.trained import TrainedModel
 from geomprobe.findings import Estimate
 from geomprobe.jacobians import trainable_parameters
@@ -119,7 +120,8 @@ def gradients(trained: TrainedModel) -> dict[str, Estimate]:
 def noise_on_inputs(trained: TrainedModel) -> dict[str, Estimate]:
     """How classes lie in the last features, and errors between and beside training samples."""
     model, data, seed = trained.model, trained.train, trained.seed
-    index = davies_bouldin(trained.features[0].cpu().numpy(), trained.classes.cpu().numpy())
+    classes = trained.classes.cpu().numpy()
+    index = or_reason(lambda: davies_bouldin(trained.features[0].cpu().numpy(), classes))
     mixup = mixup_error(model, data, random_state=seed)
     return {
         "davies_bouldin": index,

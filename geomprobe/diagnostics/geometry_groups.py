@@ -8,6 +8,7 @@ import numpy as np
 from torch.nn import functional
 
 from geomprobe.diagnostics.layers import weighted_layers
+from geomprobe.diagnostics.reasons import or_reason
 from geomprobe.diagnostics.trained import TrainedModel
 from geomprobe.findings import Estimate
 
@@ -15,33 +16,37 @@ _FISHER, _KERNEL, _POINTS, _NEAR = 60, 60, 300, 100
 
 
 def representation(trained: TrainedModel) -> dict[str, Estimate]:
-    """Dimension, rank and collapse of the last features."""
-    from geomprobe.representation import (
-        alpha_req,
-        neural_collapse,
-        participation_ratio,
-        rank_me,
-        two_nn,
-    )
+    """Dimension and rank of the last features."""
+    from geomprobe.representation import alpha_req, participation_ratio, rank_me, two_nn
 
-    tensor, head = trained.features
-    points, seed = tensor.double().cpu().numpy(), trained.seed
-    weights = head.weight.detach().cpu().numpy()
-    bias = None if head.bias is None else head.bias.detach().cpu().numpy()
-    collapse = neural_collapse(
-        points, trained.classes.cpu().numpy(), weights=weights, bias=bias, seed=seed
-    )
-    alpha = _or_reason(lambda: alpha_req(points, seed=seed))
+    points, seed = trained.features[0].double().cpu().numpy(), trained.seed
+    alpha = or_reason(lambda: alpha_req(points, seed=seed))
     return {
-        "two_nn": _or_reason(lambda: two_nn(points, seed=seed)),
+        "two_nn": or_reason(lambda: two_nn(points, seed=seed)),
         "rank_me": rank_me(points, seed=seed),
         "participation_ratio": participation_ratio(points, seed=seed),
         "alpha_req_from_one": alpha
         if math.isnan(alpha.value)
         else Estimate(abs(alpha.value - 1), alpha.stderr, n=alpha.n, method=alpha.method),
-        "within_class": collapse.within_class,
-        "maximal_angle": collapse.maximal_angle,
-        "self_duality": collapse.self_duality,
+    }
+
+
+def collapse(trained: TrainedModel) -> dict[str, Estimate]:
+    """Neural collapse of the last features, and of the last layer's weights."""
+    from geomprobe.representation import neural_collapse
+
+    points, head = trained.features
+    found = neural_collapse(
+        points.double().cpu().numpy(),
+        trained.classes.cpu().numpy(),
+        weights=head.weight.detach().cpu().numpy(),
+        bias=None if head.bias is None else head.bias.detach().cpu().numpy(),
+        seed=trained.seed,
+    )
+    return {
+        "within_class": found.within_class,
+        "maximal_angle": found.maximal_angle,
+        "self_duality": found.self_duality,
     }
 
 
@@ -121,9 +126,3 @@ def linear_regions(trained: TrainedModel) -> dict[str, Estimate]:
         )
     }
 
-
-def _or_reason(compute) -> Estimate:  # type: ignore[no-untyped-def]
-    try:
-        return compute()  # type: ignore[no-any-return]
-    except ValueError as error:
-        return Estimate.undefined(str(error))

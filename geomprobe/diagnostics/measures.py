@@ -17,6 +17,7 @@ from geomprobe.diagnostics.baseline_groups import (
 )
 from geomprobe.diagnostics.geometry_groups import (
     activation_topology,
+    collapse,
     fisher_spectrum,
     linear_regions,
     representation,
@@ -25,7 +26,6 @@ from geomprobe.diagnostics.geometry_groups import (
 )
 from geomprobe.diagnostics.trained import TrainedModel
 from geomprobe.diagnostics.trajectory_group import trajectory
-from geomprobe.exceptions import GeomprobeWarning
 from geomprobe.findings import Estimate
 
 
@@ -171,6 +171,13 @@ GROUPS: tuple[Group, ...] = (
             Measure(
                 "alpha_req_from_one", 1, "|alpha - 1|, alpha-ReQ", "Agrawal et al. 2022"
             ),
+        ),
+    ),
+    Group(
+        "collapse",
+        collapse,
+        False,
+        (
             Measure("within_class", 1, "NC1", "Papyan et al. 2020"),
             Measure("maximal_angle", 1, "NC2, cosines from -1/(C-1)", "Papyan et al. 2020"),
             Measure("self_duality", 1, "NC3", "Papyan et al. 2020"),
@@ -254,8 +261,6 @@ BASELINES: tuple[str, ...] = (
     "trajectory_length",
 )
 
-_EXPECTED = (ValueError, TypeError, RuntimeError, ArithmeticError, MemoryError, GeomprobeWarning)
-
 
 def measure(
     trained: TrainedModel, groups: Sequence[str] | None = None
@@ -292,7 +297,7 @@ def measure(
         started = time.perf_counter()
         try:
             values = known[name].compute(trained)
-        except _EXPECTED as error:
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             values = dict.fromkeys(
                 (one.name for one in known[name].measures), Estimate.undefined(reason)

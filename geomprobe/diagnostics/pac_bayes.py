@@ -110,7 +110,8 @@ def pac_bayes(
         raise ValueError(f"draws must be at least 2, got {draws}")
     if not 0 < increase < 1:
         raise ValueError(f"increase is one of an error rate, between 0 and 1, got {increase}")
-    assert data.targets is not None
+    if data.targets is None:
+        raise ValueError("an error rate takes the classes of the samples as their targets")
     parameters = trainable_parameters(model)
     plain = float((outputs_of(model, data).argmax(1) != data.targets).double().mean())
 

@@ -169,8 +169,9 @@ class ZooFolder:
 
 
 def _row(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table: settings and facts as they are, and three columns a measure at most."""
-    row = {"number": document["number"], "seed": document["seed"], **document["settings"]}
+    """A row of the table: a column a setting, a fact, and a group's seconds, and three a measure."""
+    row = {"number": document["number"], "seed": document["seed"]}
+    row |= {f"settings.{name}": value for name, value in document["settings"].items()}
     row["failed"] = document["failed"] or ""
     row |= document["facts"]
     for name, written in document["measures"].items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
@@ -121,19 +121,23 @@ def score_zoo(
     kept = rows[rows["failed"] == ""]
     if not len(kept):
         raise ValueError(f"none of {len(rows)} models of zoo {protocol.name} converged")
-    axes = [axis for axis in protocol.axes if kept[axis].astype(str).nunique() > 1]
+    axes = [axis for axis in protocol.axes if kept[_column(axis)].nunique() > 1]
     names = [name for name in MEASURES if name in kept]
     for name in names:
         kept = kept.assign(**{name: MEASURES[name].sign * kept[name].astype(float)})
     zoo = ModelZoo.from_frame(
-        kept, axes=axes, diagnostics=names, halves=("gap_half_1", "gap_half_2")
+        kept,
+        axes=[_column(axis) for axis in axes],
+        diagnostics=names,
+        halves=("gap_half_1", "gap_half_2"),
     )
+    zoo = replace(zoo, axes=tuple(axes))
     tables = {}
     for label, part in _parts(zoo, kept).items():
         tables[label] = scorecard(
             part,
             baselines=[name for name in BASELINES if name in names],
-            n_test=int(kept["n_test"].iloc[0]),
+            n_test=int(kept["test_samples"].iloc[0]),
             replicates=replicates,
             draws=draws,
             seed=seed,
@@ -147,13 +151,17 @@ def score_zoo(
     return ZooScores(protocol, tables, _left_out(protocol, rows), seconds, openings)
 
 
+def _column(axis: str) -> str:
+    return f"settings.{axis}"
+
+
 def _parts(zoo: ModelZoo, kept: pd.DataFrame) -> dict[str, ModelZoo]:
     """Return the whole zoo, and what is left of it at each level of label noise."""
     parts = {"all": zoo}
     if "label_noise" in zoo.axes:
-        for level in sorted(kept["label_noise"].unique()):
+        for level in sorted(kept[_column("label_noise")].unique()):
             try:
-                part = zoo.where((kept["label_noise"] == level).to_numpy())
+                part = zoo.where((kept[_column("label_noise")] == level).to_numpy())
             except ValueError:
                 continue  # Too few of its models converged.
             parts[f"label_noise = {level:g}"] = part
@@ -166,7 +174,7 @@ def _left_out(protocol: ZooProtocol, rows: pd.DataFrame) -> pd.DataFrame:
     counts = []
     for axis, values in protocol.axes.items():
         for value in values:
-            here = rows[rows[axis] == value]
+            here = rows[rows[_column(axis)] == value]
             out = int((here["failed"] != "").sum())
             counts.append({"axis": axis, "value": str(value), "models": len(here), "left out": out})
     return pd.DataFrame(counts)

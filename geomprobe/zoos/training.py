@@ -206,5 +206,5 @@ def gaps(training: Training, test: Samples) -> dict[str, float]:
         "gap_half_2": float(wrong[half:].mean()) - train_error,
         "gap_cross_entropy": loss - train_loss,
         "test_error": float(wrong.mean()),
-        "n_test": len(test),
+        "test_samples": len(test),
     }

@@ -22,10 +22,10 @@ def blobs(n=60, seed=0):
     return Samples(x, y)
 
 
-def task(**others):
+def task(n=60, width=16, **others):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 3))
-    return Task(model, blobs(), blobs(90, seed=1), **others)
+    model = nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(width, 3))
+    return Task(model, blobs(n), blobs(90, seed=1), **others)
 
 
 def test_training_ends_where_the_whole_training_set_is_fitted_in_evaluation_mode():
@@ -53,8 +53,9 @@ def test_label_noise_changes_that_many_labels_and_ends_by_its_own_criterion():
 
 
 def test_an_adversarial_start_has_learned_other_labels():
-    training = Training(task(), {**SETTINGS, "adversarial_init": True, "lr": 0.2}, 0)
-    plain = Training(task(), SETTINGS, 0)
+    small = {"n": 15, "width": 128}
+    training = Training(task(**small), {**SETTINGS, "adversarial_init": True}, 0)
+    plain = Training(task(**small), SETTINGS, 0)
     assert training.fit(training.train)[1] > 0.3
     assert any(
         not torch.equal(training.initial[name], value) for name, value in plain.initial.items()
