@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from geomprobe.diagnostics.class_geometry import (
     augmentation_error,
@@ -21,7 +22,7 @@ from geomprobe.findings import Estimate
 from geomprobe.jacobians import trainable_parameters
 
 _INITIAL = Estimate.undefined("the initial parameters are not known")
-_SAMPLES = 200
+_SAMPLES, _DRAWS = 200, 6
 
 
 def hyperparameters(trained: TrainedModel) -> dict[str, Estimate]:
@@ -79,12 +80,13 @@ def layers(trained: TrainedModel) -> dict[str, Estimate]:
             **dict.fromkeys((*names, *(f"{name}_margin" for name in names)), nothing),
             "frobenius_over_spectral": nothing,
         }
-    for name, value in (
-        ("log_prod_spectral", norms.log_product_spectral),
-        ("log_prod_frobenius", norms.log_product_frobenius),
-        ("path_norm", lambda margin=None: path_norm(model, data, margin)),
-    ):
-        found[name] = value()
+    by_margin: dict[str, Callable[[float | None], Estimate]] = {
+        "log_prod_spectral": norms.log_product_spectral,
+        "log_prod_frobenius": norms.log_product_frobenius,
+        "path_norm": lambda margin: path_norm(model, data, margin),
+    }
+    for name, value in by_margin.items():
+        found[name] = value(None)
         found[f"{name}_margin"] = gamma if math.isnan(gamma.value) else value(gamma.value)
     return {**found, "frobenius_over_spectral": norms.frobenius_over_spectral()}
 
@@ -98,6 +100,7 @@ def noise_on_parameters(trained: TrainedModel) -> dict[str, Estimate]:
             trained.train,
             trained.initial,
             magnitude=magnitude,
+            draws=_DRAWS,
             random_state=trained.seed,
         )
         found[f"{prefix}_flatness"] = bounds.flatness

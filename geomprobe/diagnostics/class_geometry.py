@@ -84,8 +84,9 @@ def mixup_error(
     start = np.searchsorted(same[order], same[first])
     step = generator.integers(1, counts[first])
     second = order[start + (place[first] - start + step) % counts[first]]
-    middle = Samples((inputs[first] + inputs[second]) / 2)
-    wrong = outputs_of(model, middle).argmax(1) != classes[first]
+    one, other = torch.from_numpy(first), torch.from_numpy(second)
+    middle = Samples((inputs[one] + inputs[other]) / 2)
+    wrong = outputs_of(model, middle).argmax(1) != classes[one]
     return _share(wrong, f"midpoints of {pairs} pairs")
 
 

@@ -101,17 +101,17 @@ GROUPS: tuple[Group, ...] = (
         layers,
         True,
         (
-            Measure("parameter_norm", 1, "|w|", "Neyshabur et al. 2015"),
-            Measure("distance_from_init", 1, "|w - w0|", "Nagarajan and Kolter 2019"),
-            Measure("log_prod_spectral", 1, "sum log |W_i|_2^2", "Bartlett et al. 2017"),
+            Measure("parameter_norm", 1, "‖w‖", "Neyshabur et al. 2015"),
+            Measure("distance_from_init", 1, "‖w - w0‖", "Nagarajan and Kolter 2019"),
+            Measure("log_prod_spectral", 1, "sum log ‖W_i‖_2^2", "Bartlett et al. 2017"),
             Measure(
-                "log_prod_spectral_margin", 1, "sum log |W_i|_2^2 - 2 log gamma", "Bartlett et al."
+                "log_prod_spectral_margin", 1, "sum log ‖W_i‖_2^2 - 2 log gamma", "Bartlett et al."
             ),
-            Measure("log_prod_frobenius", 1, "sum log |W_i|_F^2", "Neyshabur et al. 2015"),
+            Measure("log_prod_frobenius", 1, "sum log ‖W_i‖_F^2", "Neyshabur et al. 2015"),
             Measure(
-                "log_prod_frobenius_margin", 1, "sum log |W_i|_F^2 - 2 log gamma", "Neyshabur et al."
+                "log_prod_frobenius_margin", 1, "sum log ‖W_i‖_F^2 - 2 log gamma", "Neyshabur et al."
             ),
-            Measure("frobenius_over_spectral", 1, "sum |W_i|_F^2 / |W_i|_2^2", _JIANG),
+            Measure("frobenius_over_spectral", 1, "sum ‖W_i‖_F^2 / ‖W_i‖_2^2", _JIANG),
             Measure("path_norm", 1, "sum of f(1) with squared parameters", "Neyshabur et al. 2015"),
             Measure("path_norm_margin", 1, "path norm / gamma^2", _JIANG),
         ),
@@ -122,8 +122,8 @@ GROUPS: tuple[Group, ...] = (
         True,
         (
             Measure("pac_bayes_flatness", 1, "1 / sigma^2", _JIANG),
-            Measure("pac_bayes_orig", 1, "|w|^2 / 4 sigma^2 + log(m / sigma) + 10", _JIANG),
-            Measure("pac_bayes_init", 1, "|w - w0|^2 / 4 sigma^2 + log(m / sigma) + 10", _JIANG),
+            Measure("pac_bayes_orig", 1, "‖w‖^2 / 4 sigma^2 + log(m / sigma) + 10", _JIANG),
+            Measure("pac_bayes_init", 1, "‖w - w0‖^2 / 4 sigma^2 + log(m / sigma) + 10", _JIANG),
             Measure("pac_bayes_magnitude_flatness", 1, "1 / sigma'^2", _JIANG),
             Measure("pac_bayes_magnitude_orig", 1, "magnitude-aware bound about 0", _JIANG),
             Measure("pac_bayes_magnitude_init", 1, "magnitude-aware bound about w0", _JIANG),
@@ -135,7 +135,7 @@ GROUPS: tuple[Group, ...] = (
         True,
         (
             Measure("fisher_trace", 1, "Tr F", "Jastrzebski et al. 2021"),
-            Measure("gradient_noise", 1, "Tr C - |g|^2", _JIANG),
+            Measure("gradient_noise", 1, "Tr C - ‖mean g‖^2", _JIANG),
             Measure("moment_over_fisher", 1, "Tr C / Tr F", "Thomas et al. 2020"),
             Measure("fisher_rao", 1, "w^T F w", "Liang et al. 2019"),
         ),
@@ -169,7 +169,7 @@ GROUPS: tuple[Group, ...] = (
                 "participation_ratio", -1, "participation ratio of the last features", "by analogy"
             ),
             Measure(
-                "alpha_req_from_one", 1, "|alpha - 1|, alpha-ReQ", "Agrawal et al. 2022"
+                "alpha_req_from_one", 1, "distance of alpha-ReQ from 1", "Agrawal et al. 2022"
             ),
         ),
     ),
@@ -237,7 +237,7 @@ GROUPS: tuple[Group, ...] = (
         trajectory,
         False,
         (
-            Measure("trajectory_length", 1, "sum |w_t+1 - w_t|", "baseline of what follows"),
+            Measure("trajectory_length", 1, "sum ‖w_{t+1} - w_t‖", "baseline of what follows"),
             *(
                 Measure(f"{name}_{metric}", 1, f"{formula}, {metric} distance", source)
                 for metric in ("euclidean", "loss", "zero_one")

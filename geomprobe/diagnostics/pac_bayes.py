@@ -18,7 +18,7 @@ from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import trainable_parameters
 
-_SMALLEST, _LARGEST, _STEPS = 1e-4, 10.0, 16
+_SMALLEST, _LARGEST, _STEPS = 1e-4, 10.0, 12
 _EPSILON = 1e-3
 
 
@@ -95,7 +95,7 @@ def pac_bayes(
 
     Notes
     -----
-    Bisection on log sigma, 16 steps of ``draws`` passes over the data. Public code passes the
+    Bisection on log sigma, 12 steps of ``draws`` passes over the data. Public code passes the
     variance where PyTorch expects a standard deviation, so that what it reports is the root of this
     sigma; and it has :math:`w - w_0` in place of w in the denominator above. Here the sums are half
     of the Kullback-Leibler divergence of the noise that is drawn from the best isotropic prior.

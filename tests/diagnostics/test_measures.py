@@ -2,6 +2,8 @@
 
 import copy
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -359,3 +361,13 @@ def test_signs_are_declared_and_baselines_are_measures():
 def test_a_measure_needs_classes():
     with pytest.raises(ValueError, match="one class a sample"):
         TrainedModel(nn.Linear(1, 2), Samples(torch.zeros(2, 1), torch.zeros(2)))
+
+
+def test_the_documentation_has_every_measure_with_its_sign():
+    page = Path(__file__).parents[2] / "docs" / "score_cards.md"
+    rows = re.findall(r"^\| `(\w+)` \| ([+-]) \| (.*) \| (.*) \|$", page.read_text("utf-8"), re.M)
+    assert rows == [
+        (one.name, "+" if one.sign > 0 else "-", one.formula, one.source)
+        for group in sorted(GROUPS, key=lambda group: not group.baseline)
+        for one in group.measures
+    ]
