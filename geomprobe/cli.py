@@ -197,7 +197,7 @@ def run_zoo(
 
 @zoo.command("score")
 def score_zoo(
-    folder: Annotated[Path, typer.Argument(help="What `zoo run` wrote.")],
+    folders: Annotated[list[Path], typer.Argument(help="What `zoo run` wrote, one or several.")],
     markdown: Annotated[
         Path | None, typer.Option(help="File for the page; by default it is printed.")
     ] = None,
@@ -206,21 +206,25 @@ def score_zoo(
     ] = False,
     replicates: Annotated[int, typer.Option(help="Bootstrap resamples and permutations.")] = 1000,
 ) -> None:
-    """Score every measure of a zoo against its gaps."""
+    """Score every measure of zoos against their gaps."""
     from geomprobe.zoos import score_zoo as score
 
-    scores = score(
-        folder,
-        open_held_out=open_held_out,
-        replicates=replicates,
-        draws=replicates,
-        progress=sys.stderr.isatty(),
-    )
+    pages = [
+        score(
+            folder,
+            open_held_out=open_held_out,
+            replicates=replicates,
+            draws=replicates,
+            progress=sys.stderr.isatty(),
+        ).to_markdown()
+        for folder in folders
+    ]
+    page = "\n".join(pages)
     if markdown is None:
-        typer.echo(scores.to_markdown())
+        typer.echo(page)
     else:
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(scores.to_markdown(), encoding="utf-8")
+        markdown.write_text(page, encoding="utf-8")
         typer.echo(str(markdown))
 
 

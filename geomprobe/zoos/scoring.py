@@ -37,7 +37,7 @@ class ZooScores:
     seconds : mapping of str to float
         Median seconds a model, of training and of each group of measures.
     openings : int
-        How often the gaps of a held-out zoo have been looked at, this time included.
+        How many sets of measures the gaps of a held-out zoo have been looked at for.
     """
 
     protocol: ZooProtocol
@@ -61,7 +61,7 @@ class ZooScores:
             f"{axis}: {', '.join(map(str, values))}" for axis, values in self.protocol.axes.items()
         )
         held = (
-            f" Held out; its gaps have been looked at {self.openings} times."
+            f" Held out; opened {self.openings} times."
             if self.protocol.held_out
             else ""
         )
@@ -90,7 +90,7 @@ def score_zoo(
         Of :func:`run_zoo`.
     open_held_out : bool
         Look at the gaps of a held-out zoo. The time, the version and a hash of the measures are
-        kept in ``openings.json``, where each look can be counted.
+        kept in ``openings.json``, once for each set of measures.
     replicates, draws, seed, progress
         See :func:`~geomprobe.diagnostics.scorecard`.
 
@@ -183,15 +183,12 @@ def _left_out(protocol: ZooProtocol, rows: pd.DataFrame) -> pd.DataFrame:
 def _record_opening(home: ZooFolder, measures: pd.DataFrame) -> int:
     path = home.path / _OPENINGS
     openings = read_json(path) if path.exists() else []
-    text = measures.to_csv(index=False)
-    openings.append(
-        {
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "version": geomprobe.__version__,
-            "measures": sha256(text.encode()).hexdigest(),
-        }
-    )
-    write_json(path, openings)
+    digest = sha256(measures.to_csv(index=False).encode()).hexdigest()
+    # The same measures again show nothing new.
+    if digest not in [opening["measures"] for opening in openings]:
+        when = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        openings.append({"when": when, "version": geomprobe.__version__, "measures": digest})
+        write_json(path, openings)
     return len(openings)
 
 

@@ -174,19 +174,19 @@ def two_outputs(first, second):
 def test_noise_is_of_the_standard_deviation_that_is_reported():
     """The difference of two weights with noise is N(w1 - w2, 2 sigma^2): it is below 0 in 10 %."""
     model, data = two_outputs(0.5, 0.1)
-    found = pac_bayes(model, data, draws=4000)
+    found = pac_bayes(model, data, draws=600)
     expected = 0.4 / (2**0.5 * norm.ppf(0.9))
-    assert found.sigma.value == pytest.approx(expected, rel=0.06)
+    assert found.sigma.value == pytest.approx(expected, rel=0.2)
     assert abs(found.sigma.value - expected) < 4 * found.sigma.stderr
-    assert found.sigma.stderr / expected == pytest.approx(0.02, rel=0.6)
+    assert found.sigma.stderr / expected == pytest.approx((0.09 / 600) ** 0.5 / 0.225, rel=0.5)
     assert found.flatness.value == pytest.approx(found.sigma.value**-2)
 
 
 def test_noise_in_proportion_to_the_weights():
     model, data = two_outputs(0.5, 0.1)
-    found = pac_bayes(model, data, magnitude=True, draws=4000)
+    found = pac_bayes(model, data, magnitude=True, draws=600)
     # N(w1 - w2, sigma^2 (w1^2 + w2^2)), but for epsilon.
-    assert found.sigma.value == pytest.approx(0.4 / (0.26**0.5 * norm.ppf(0.9)), rel=0.06)
+    assert found.sigma.value == pytest.approx(0.4 / (0.26**0.5 * norm.ppf(0.9)), rel=0.2)
 
 
 @pytest.mark.parametrize("magnitude", [False, True])
