@@ -201,6 +201,9 @@ def score_zoo(
     markdown: Annotated[
         Path | None, typer.Option(help="File for the page; by default it is printed.")
     ] = None,
+    target: Annotated[
+        str, typer.Option(help="gap, gap_cross_entropy or test_error: what is to be predicted.")
+    ] = "gap",
     open_held_out: Annotated[
         bool, typer.Option("--open-held-out", help="Look at held-out gaps; it is recorded.")
     ] = False,
@@ -212,6 +215,7 @@ def score_zoo(
     pages = [
         score(
             folder,
+            target=target,
             open_held_out=open_held_out,
             replicates=replicates,
             draws=replicates,

@@ -20,6 +20,7 @@ from geomprobe.zoos.records import ZooFolder
 if TYPE_CHECKING:
     import pandas as pd
 
+TARGETS = ("gap", "gap_cross_entropy", "test_error")
 _OPENINGS = "openings.json"
 
 
@@ -30,6 +31,8 @@ class ZooScores:
     Parameters
     ----------
     protocol : ZooProtocol
+    target : str
+        What measures were to predict.
     tables : mapping of str to ScoreTable
         ``"all"``, and one for each level of label noise, such as ``"label_noise = 0.1"``.
     left_out : DataFrame
@@ -41,6 +44,7 @@ class ZooScores:
     """
 
     protocol: ZooProtocol
+    target: str
     tables: Mapping[str, ScoreTable]
     left_out: pd.DataFrame
     seconds: Mapping[str, float]
@@ -67,7 +71,7 @@ class ZooScores:
         )
         return (
             f"Axes: {axes}. Seeds of each cell: {len(self.protocol.seeds)}. Protocol "
-            f"`{self.protocol.digest[:16]}`.{held} The sign of every measure was declared "
+            f"`{self.protocol.digest[:16]}`.{held} Predicted is `{self.target}`. The sign of every measure was declared "
             "beforehand, and is in the table: `-` where smaller numbers are expected of models "
             "with larger gaps. Baselines are in italics."
         )
@@ -76,6 +80,7 @@ class ZooScores:
 def score_zoo(
     folder: PathLike,
     *,
+    target: str = "gap",
     open_held_out: bool = False,
     replicates: int = 1000,
     draws: int = 1000,
@@ -88,6 +93,9 @@ def score_zoo(
     ----------
     folder : path
         Of :func:`run_zoo`.
+    target : {"gap", "gap_cross_entropy", "test_error"}
+        What measures are to predict: test error less training error, the same of the
+        cross-entropy, which the scale of the outputs rules, or the test error.
     open_held_out : bool
         Look at the gaps of a held-out zoo. The time, the version and a hash of the measures are
         kept in ``openings.json``, once for each set of measures.
@@ -102,9 +110,11 @@ def score_zoo(
     Raises
     ------
     ValueError
-        No zoo is there, too few models converged, the signs of measures have changed since it was
+        Another target, no zoo is there, too few models converged, the signs of measures have changed since it was
         run, or it is held out and ``open_held_out`` was not said.
     """
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {TARGETS}, got {target!r}")
     home = ZooFolder(Path(folder))
     protocol = home.protocol
     home.require_unchanged(protocol)
@@ -128,8 +138,9 @@ def score_zoo(
     zoo = ModelZoo.from_frame(
         kept,
         axes=[_column(axis) for axis in axes],
+        gap=target,
         diagnostics=names,
-        halves=("gap_half_1", "gap_half_2"),
+        halves=("gap_half_1", "gap_half_2") if target == "gap" else None,
     )
     zoo = replace(zoo, axes=tuple(axes))
     tables = {}
@@ -137,7 +148,7 @@ def score_zoo(
         tables[label] = scorecard(
             part,
             baselines=[name for name in BASELINES if name in names],
-            n_test=int(kept["test_samples"].iloc[0]),
+            n_test=None if target == "gap_cross_entropy" else int(kept["test_samples"].iloc[0]),
             replicates=replicates,
             draws=draws,
             seed=seed,
@@ -148,7 +159,7 @@ def score_zoo(
         for column in kept
         if column.startswith("seconds.")
     }
-    return ZooScores(protocol, tables, _left_out(protocol, rows), seconds, openings)
+    return ZooScores(protocol, target, tables, _left_out(protocol, rows), seconds, openings)
 
 
 def _column(axis: str) -> str:
@@ -222,13 +233,14 @@ def _cards(table: ScoreTable) -> str:
                 f"{card.worst_sign_error:.2f}",
                 f"{card.within_cells:+.2f}",
                 f"{card.reliability:.2f}",
+                f"{card.adjusted_p:.3f}",
                 f"{card.failed:.0%}",
                 card.verdict,
             ]
         )
     head = (
         *("measure", "sign", "psi", "partial", "tau", "information", "worst sign error"),
-        *("within cells", "reliability", "no number", "verdict"),
+        *("within cells", "reliability", "adjusted p", "no number", "verdict"),
     )
     return _table(head, rows)
 

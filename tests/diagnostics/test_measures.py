@@ -15,6 +15,7 @@ from torch.nn import functional
 from geomprobe import Samples, Trajectory
 from geomprobe.diagnostics import (
     TrainedModel,
+    augmentation_error,
     davies_bouldin,
     gradient_statistics,
     layer_norms,
@@ -283,6 +284,14 @@ def test_noise_error_of_a_threshold():
     data = Samples(torch.tensor([-1.0, 1.0]).repeat(2000)[:, None], torch.tensor([0, 1]).repeat(2000))
     found = noise_error(linear([[-1.0], [1.0]]), data, share=1.0)
     assert abs(found.value - norm.cdf(-1)) < 4 * found.stderr
+
+
+
+def test_augmentation_error_is_that_of_the_moved_inputs():
+    data = Samples(torch.tensor([[-1.0], [1.0], [0.0], [0.0]]), torch.tensor([0, 0, 1, 1]))
+    assert augmentation_error(Hill(), data, lambda x, generator: -x).value == 0
+    # Moved by one, -1 and both zeros change their side of the hill.
+    assert augmentation_error(Hill(), data, lambda x, generator: x + 1).value == 0.75
 
 
 # --- tails -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Zoos from their files to their scores."""
 
 import json
+import math
 import sys
 import textwrap
 from pathlib import Path
@@ -202,7 +203,10 @@ def test_scores_are_of_signed_measures_and_held_out_gaps_are_counted(mine):
     cells = rows.groupby([f"settings.{axis}" for axis in held_out.axes])[["gap", "learning_rate"]].mean()
     expected = -cells["gap"].corr(cells["learning_rate"], method="kendall")
     assert table["learning_rate"].tau.value == pytest.approx(expected)
-    assert table["parameters"].psi.value <= 1
+    error = score_zoo("held", target="test_error", open_held_out=True, replicates=20, draws=20)
+    assert math.isnan(error.tables["all"].ceiling)
+    with pytest.raises(ValueError, match="target must be one of"):
+        score_zoo("held", target="loss")
 
 
 def test_changed_signs_are_refused(mine, monkeypatch):
