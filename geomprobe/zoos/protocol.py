@@ -31,12 +31,15 @@ class Stop:
         The most optimizer steps; a model that has not converged by then is left out of the scores.
     between_checks : int
         The fewest steps between two looks; there is one epoch at least.
+    epochs : int, optional
+        Train for so many instead, whatever comes of it: the target is then the test error.
     """
 
     cross_entropy: float = 0.01
     noisy_cross_entropy: float = 0.05
     steps: int = 20_000
     between_checks: int = 20
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -73,20 +73,28 @@ class Training:
 
     def until(self, stop: Stop) -> str:
         """Train until the criterion is met; return why not, or nothing."""
+        epoch = math.ceil(len(self.train) / self._chosen["batch_size"])
+        if stop.epochs is not None:
+            return self._look_after(stop.epochs * epoch)[2]
         noisy = self._chosen["label_noise"] > 0
         target = stop.noisy_cross_entropy if noisy else stop.cross_entropy
-        epoch = math.ceil(len(self.train) / self._chosen["batch_size"])
         between = max(epoch, stop.between_checks)
         while self.steps < stop.steps:
-            for _ in range(min(between, stop.steps - self.steps)):
-                next(self._batches)
-                self.steps += 1
-            loss, error = self.fit(self.train)
-            if not math.isfinite(loss):
-                return f"the loss was not finite after {self.steps} steps"
+            loss, error, reason = self._look_after(min(between, stop.steps - self.steps))
+            if reason:
+                return reason
             if loss <= target or (noisy and error == 0):
                 return ""
         return f"cross-entropy {loss:.3g} after {self.steps} steps, above {target:g}"
+
+    def _look_after(self, steps: int) -> tuple[float, float, str]:
+        """Train on, and return cross-entropy, error, and whether that went wrong."""
+        for _ in range(steps):
+            next(self._batches)
+            self.steps += 1
+        loss, error = self.fit(self.train)
+        finite = math.isfinite(loss)
+        return loss, error, "" if finite else f"the loss was not finite after {self.steps} steps"
 
     def fit(self, data: Samples) -> tuple[float, float]:
         """Return cross-entropy and error on some data, in evaluation mode."""

@@ -40,6 +40,12 @@ def test_training_ends_where_the_whole_training_set_is_fitted_in_evaluation_mode
     assert "above 0.01" in reason
 
 
+def test_a_fixed_budget_is_spent_whatever_comes_of_it():
+    training = Training(task(), SETTINGS, 0)
+    assert training.until(Stop(epochs=2)) == ""
+    assert training.steps == 6
+
+
 def test_a_training_that_diverges_says_so():
     training = Training(task(), {**SETTINGS, "lr": 1e30}, 0)
     assert "not finite" in training.until(Stop())
