@@ -11,6 +11,7 @@ from geomprobe.diagnostics.class_geometry import (
 from geomprobe.diagnostics.conditional_information import conditional_information, pgdl_score
 from geomprobe.diagnostics.gradient_statistics import GradientStatistics, gradient_statistics
 from geomprobe.diagnostics.heavy_tails import PowerLaw, power_law, weighted_alpha
+from geomprobe.diagnostics.kernel_complexity import kernel_complexity
 from geomprobe.diagnostics.measures import Group, Measure, measure
 from geomprobe.diagnostics.norms import LayerNorms, layer_norms, parameter_norm, path_norm
 from geomprobe.diagnostics.outputs import cross_entropy, margin, margins, output_entropy
@@ -53,6 +54,7 @@ __all__ = [
     "gradient_statistics",
     "granulated_kendall",
     "kendall",
+    "kernel_complexity",
     "layer_norms",
     "margin",
     "margins",

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from torch.nn import functional
 
+from geomprobe.diagnostics.kernel_complexity import kernel_complexity
 from geomprobe.diagnostics.layers import weighted_layers
 from geomprobe.diagnostics.reasons import or_reason
 from geomprobe.diagnostics.trained import TrainedModel
@@ -105,11 +106,15 @@ def fisher_spectrum(trained: TrainedModel) -> dict[str, Estimate]:
 
 
 def tangent_kernel(trained: TrainedModel) -> dict[str, Estimate]:
-    """Alignment of the tangent kernel of 60 training inputs with their classes."""
+    """What the tangent kernel of 60 training inputs knows of their classes."""
     from geomprobe.information import ntk
 
-    some = trained.train.take(slice(0, _KERNEL))
-    return {"kernel_alignment": ntk(trained.model, some).alignment(some.targets, seed=trained.seed)}
+    some, classes = trained.train.take(slice(0, _KERNEL)), trained.classes[:_KERNEL].cpu().numpy()
+    kernel = ntk(trained.model, some)
+    return {
+        "kernel_alignment": kernel.alignment(classes, seed=trained.seed),
+        "kernel_complexity": kernel_complexity(kernel.by_sample, classes),
+    }
 
 
 def linear_regions(trained: TrainedModel) -> dict[str, Estimate]:

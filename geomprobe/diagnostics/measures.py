@@ -224,7 +224,10 @@ GROUPS: tuple[Group, ...] = (
         "tangent_kernel",
         tangent_kernel,
         False,
-        (Measure("kernel_alignment", -1, "centred alignment with labels", "Baratin et al. 2021"),),
+        (
+            Measure("kernel_alignment", -1, "centred alignment with labels", "Baratin et al. 2021"),
+            Measure("kernel_complexity", 1, "Tr Y^T (K + delta)^-1 Y / n", "Arora et al. 2019"),
+        ),
     ),
     Group(
         "linear_regions",

@@ -18,6 +18,7 @@ from geomprobe.diagnostics import (
     augmentation_error,
     davies_bouldin,
     gradient_statistics,
+    kernel_complexity,
     layer_norms,
     margin,
     margins,
@@ -330,6 +331,25 @@ def test_the_tree_of_a_straight_path_is_its_length():
     assert found["ph_dimension_euclidean"].value == pytest.approx(1, abs=0.2)
     assert found["positive_magnitude_euclidean"].value == pytest.approx(60)
     assert "not recorded" in found["e1_zero_one"].note
+
+
+# --- kernels -----------------------------------------------------------------------------------
+
+
+def test_complexity_of_labels_along_an_eigenvector_is_over_its_eigenvalue():
+    """K = a 1 1^T / n + b v v^T + c (the rest), with v the indicator of one class less its mean."""
+    n, classes = 8, np.arange(8) % 2
+    v = np.where(classes == 0, 1.0, -1.0) / n**0.5
+    ones = np.ones(n) / n**0.5
+    rest = np.eye(n) - np.outer(v, v) - np.outer(ones, ones)
+    kernel = 5 * np.outer(ones, ones) + 3 * np.outer(v, v) + 2 * rest
+    scale = np.trace(kernel) / n
+    # Both columns of Y are v times the root of n, over two.
+    expected = 2 * (n / 4) / n / (3 / scale + 0.01)
+    for factor in (1, 7):
+        found = kernel_complexity(factor * kernel, classes, damping=0.01)
+        assert found.value == pytest.approx(expected)
+    assert "zero" in kernel_complexity(0 * kernel, classes).note
 
 
 # --- the registry ------------------------------------------------------------------------------
