@@ -10,7 +10,10 @@ from geomprobe.findings import Estimate
 
 
 def kernel_complexity(kernel: Any, classes: Any, *, damping: float = 1e-3) -> Estimate:
-    r"""Return :math:`\frac1n \operatorname{tr} Y^T (K + \delta I)^{-1} Y` for a kernel of unit scale.
+    r"""Return the norm of the labels under the inverse of a kernel, free of its scale.
+
+    .. math::
+        \frac1n \operatorname{tr} Y^T (K + \delta I)^{-1} Y
 
     Parameters
     ----------

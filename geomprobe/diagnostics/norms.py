@@ -198,7 +198,7 @@ def _log_product(squares: Mapping[str, float], margin: float | None) -> Estimate
 
 
 def path_norm(model: nn.Module, data: Samples, margin: float | None = None) -> Estimate:
-    r"""Return the path norm :math:`\sum_c f_{w^2}(1)_c`, over :math:`\gamma^2` if there is a margin.
+    r"""Return the path norm :math:`\sum_c f_{w^2}(1)_c`, over :math:`\gamma^2` of a margin.
 
     With all parameters squared, biases as well, the network sums the squared products of the
     weights along its paths; rescaling the units of a ReLU network leaves it as it is.

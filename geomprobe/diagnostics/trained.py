@@ -57,7 +57,7 @@ class TrainedModel:
     def __post_init__(self) -> None:
         classes = self.train.targets
         if classes is None or classes.shape != (len(self.train),) or classes.is_floating_point():
-            found = "none" if classes is None else f"{classes.dtype} of shape {tuple(classes.shape)}"
+            found = None if classes is None else (classes.dtype, tuple(classes.shape))
             raise ValueError(f"train needs one class a sample as targets, got {found}")
 
     @property

@@ -188,7 +188,8 @@ class ZooProtocol:
     @property
     def models(self) -> tuple[Model, ...]:
         """Every model, the seeds of a cell one after another."""
-        cells = (dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values()))
+        values = product(*self.axes.values())
+        cells = (dict(zip(self.axes, chosen, strict=True)) for chosen in values)
         pairs = product(cells, self.seeds)
         return tuple(
             Model(number, {**self.fixed, **cell}, seed)

@@ -169,7 +169,7 @@ class ZooFolder:
 
 
 def _row(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table: a column a setting, a fact, and a group's seconds, and three a measure."""
+    """A row of the table: a column for each setting, fact and time, three for each measure."""
     row = {"number": document["number"], "seed": document["seed"]}
     row |= {f"settings.{name}": value for name, value in document["settings"].items()}
     row["failed"] = document["failed"] or ""
@@ -186,5 +186,6 @@ def require_parquet() -> None:
     """Raise ImportError, with what to do, if tables cannot be written."""
     if importlib.util.find_spec("pyarrow") is None:
         raise ImportError(
-            "the tables of a zoo are Parquet files, which take pyarrow: pip install 'geomprobe[zoo]'"
+            "the tables of a zoo are Parquet files, which take pyarrow: "
+            "pip install 'geomprobe[zoo]'"
         )

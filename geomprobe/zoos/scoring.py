@@ -71,8 +71,8 @@ class ZooScores:
         )
         return (
             f"Axes: {axes}. Seeds of each cell: {len(self.protocol.seeds)}. Protocol "
-            f"`{self.protocol.digest[:16]}`.{held} Predicted is `{self.target}`. The sign of every measure was declared "
-            "beforehand, and is in the table: `-` where smaller numbers are expected of models "
+            f"`{self.protocol.digest[:16]}`.{held} Predicted is `{self.target}`. "
+            "The sign of every measure was declared beforehand, and is in the table: `-` where smaller numbers are expected of models "
             "with larger gaps. Baselines are in italics."
         )
 
@@ -110,8 +110,8 @@ def score_zoo(
     Raises
     ------
     ValueError
-        Another target, no zoo is there, too few models converged, the signs of measures have changed since it was
-        run, or it is held out and ``open_held_out`` was not said.
+        Another target, no zoo is there, too few models converged, the signs of measures have
+        changed since it was run, or it is held out and ``open_held_out`` was not said.
     """
     if target not in TARGETS:
         raise ValueError(f"target must be one of {TARGETS}, got {target!r}")

@@ -282,7 +282,8 @@ def test_mixup_error_is_the_share_of_midpoints_across_a_hill():
 
 def test_noise_error_of_a_threshold():
     """Inputs at -1 and 1, whose deviation is 1: noise of one deviation crosses 0 in Phi(-1)."""
-    data = Samples(torch.tensor([-1.0, 1.0]).repeat(2000)[:, None], torch.tensor([0, 1]).repeat(2000))
+    classes = torch.tensor([0, 1]).repeat(2000)
+    data = Samples(2.0 * classes[:, None] - 1, classes)
     found = noise_error(linear([[-1.0], [1.0]]), data, share=1.0)
     assert abs(found.value - norm.cdf(-1)) < 4 * found.stderr
 
@@ -384,7 +385,7 @@ def test_signs_are_declared_and_baselines_are_measures():
     assert {*BASELINES} < {*MEASURES}
     assert len(MEASURES) == sum(len(group.measures) for group in GROUPS)
     with pytest.raises(ValueError, match="no group of measures"):
-        measure(TrainedModel(nn.Linear(1, 2), Samples(torch.zeros(2, 1), torch.zeros(2).long())), ["x"])
+        measure(TrainedModel(*two_outputs(0.5, 0.1)), ["odd"])
 
 
 def test_a_measure_needs_classes():

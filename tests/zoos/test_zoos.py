@@ -162,7 +162,7 @@ def test_a_model_that_fails_is_a_record(mine):
         }
     )
     table = run_zoo(protocol, "some").measures()
-    failed = dict(zip(zip(table["settings.lr"], table["settings.width"], strict=True), table["failed"]))
+    failed = table.set_index(["settings.lr", "settings.width"])["failed"]
     assert failed[0.1, 16] == ""
     assert failed[0.1, 13] == "RuntimeError: no such width"
     assert "not finite" in failed[1e30, 16]
@@ -200,7 +200,8 @@ def test_scores_are_of_signed_measures_and_held_out_gaps_are_counted(mine):
     table = scores.tables["all"]
     # A learning rate's sign is negative: its tau is that of the negated rate.
     rows = ZooFolder(Path("held")).measures().merge(ZooFolder(Path("held")).gaps(), on="number")
-    cells = rows.groupby([f"settings.{axis}" for axis in held_out.axes])[["gap", "learning_rate"]].mean()
+    by_cell = rows.groupby([f"settings.{axis}" for axis in held_out.axes])
+    cells = by_cell[["gap", "learning_rate"]].mean()
     expected = -cells["gap"].corr(cells["learning_rate"], method="kendall")
     assert table["learning_rate"].tau.value == pytest.approx(expected)
     error = score_zoo("held", target="test_error", open_held_out=True, replicates=20, draws=20)
