@@ -25,7 +25,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-zoo = typer.Typer(help="Train families of models, and score measures on them.", no_args_is_help=True)
+zoo = typer.Typer(
+    help="Train families of models, and score measures on them.", no_args_is_help=True
+)
 app.add_typer(zoo, name="zoo")
 
 

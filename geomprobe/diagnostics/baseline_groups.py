@@ -26,7 +26,7 @@ _SAMPLES, _DRAWS = 200, 6
 
 
 def hyperparameters(trained: TrainedModel) -> dict[str, Estimate]:
-    """What was chosen, and how long training took."""
+    """Return what was chosen, and how long training took."""
     chosen = trained.hyperparameters
 
     def known(name: str) -> Estimate:

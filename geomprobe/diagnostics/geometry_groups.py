@@ -106,7 +106,7 @@ def fisher_spectrum(trained: TrainedModel) -> dict[str, Estimate]:
 
 
 def tangent_kernel(trained: TrainedModel) -> dict[str, Estimate]:
-    """What the tangent kernel of 60 training inputs knows of their classes."""
+    """Ask the tangent kernel of 60 training inputs for their classes."""
     from geomprobe.information import ntk
 
     some, classes = trained.train.take(slice(0, _KERNEL)), trained.classes[:_KERNEL].cpu().numpy()
@@ -121,13 +121,10 @@ def linear_regions(trained: TrainedModel) -> dict[str, Estimate]:
     """Share of the units that bend near the first 100 training inputs."""
     from geomprobe.tropical import local_complexity
 
-    found = local_complexity(
-        trained.model, trained.train.take(slice(0, _NEAR)), seed=trained.seed
-    )
+    found = local_complexity(trained.model, trained.train.take(slice(0, _NEAR)), seed=trained.seed)
     total, units = found.total, sum(found.units)
     return {
         "local_complexity": Estimate(
             total.value / units, total.stderr / units, n=total.n, method=total.method
         )
     }
-

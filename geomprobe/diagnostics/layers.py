@@ -40,9 +40,7 @@ def weighted_layers(model: nn.Module) -> dict[str, Layer]:
     return layers
 
 
-def entering(
-    model: nn.Module, data: Samples, layers: Mapping[str, nn.Module]
-) -> dict[str, Tensor]:
+def entering(model: nn.Module, data: Samples, layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Return the first input of each layer's last call, in the order of the pass.
 
     Parameters

@@ -109,7 +109,10 @@ GROUPS: tuple[Group, ...] = (
             ),
             Measure("log_prod_frobenius", 1, "sum log ‖W_i‖_F^2", "Neyshabur et al. 2015"),
             Measure(
-                "log_prod_frobenius_margin", 1, "sum log ‖W_i‖_F^2 - 2 log gamma", "Neyshabur et al."
+                "log_prod_frobenius_margin",
+                1,
+                "sum log ‖W_i‖_F^2 - 2 log gamma",
+                "Neyshabur et al.",
             ),
             Measure("frobenius_over_spectral", 1, "sum ‖W_i‖_F^2 / ‖W_i‖_2^2", _JIANG),
             Measure("path_norm", 1, "sum of f(1) with squared parameters", "Neyshabur et al. 2015"),
@@ -168,9 +171,7 @@ GROUPS: tuple[Group, ...] = (
             Measure(
                 "participation_ratio", -1, "participation ratio of the last features", "by analogy"
             ),
-            Measure(
-                "alpha_req_from_one", 1, "distance of alpha-ReQ from 1", "Agrawal et al. 2022"
-            ),
+            Measure("alpha_req_from_one", 1, "distance of alpha-ReQ from 1", "Agrawal et al. 2022"),
         ),
     ),
     Group(
@@ -233,7 +234,11 @@ GROUPS: tuple[Group, ...] = (
         "linear_regions",
         linear_regions,
         False,
-        (Measure("local_complexity", 1, "share of units that bend near data", "Humayun et al. 2024"),),
+        (
+            Measure(
+                "local_complexity", 1, "share of units that bend near data", "Humayun et al. 2024"
+            ),
+        ),
     ),
     Group(
         "trajectory",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ def mlp(
     """Return a perceptron with ``depth`` hidden layers of equal width, dropout after each."""
     sizes = [n_inputs, *depth * [width]]
     parts: list[nn.Module] = [nn.Flatten()]
-    for entering, leaving in zip(sizes[:-1], sizes[1:], strict=True):
+    for entering, leaving in pairwise(sizes):
         parts += [nn.Linear(entering, leaving), _activation(activation)]
         if dropout:
             parts.append(nn.Dropout(dropout))

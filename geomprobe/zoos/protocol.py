@@ -16,7 +16,6 @@ from geomprobe.exceptions import FileFormatError
 from geomprobe.storage import PathLike
 
 
-
 @dataclass(frozen=True)
 class Stop:
     """When training ends.
@@ -192,8 +191,7 @@ class ZooProtocol:
         cells = (dict(zip(self.axes, chosen, strict=True)) for chosen in values)
         pairs = product(cells, self.seeds)
         return tuple(
-            Model(number, {**self.fixed, **cell}, seed)
-            for number, (cell, seed) in enumerate(pairs)
+            Model(number, {**self.fixed, **cell}, seed) for number, (cell, seed) in enumerate(pairs)
         )
 
 

@@ -169,7 +169,7 @@ class ZooFolder:
 
 
 def _row(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of the table: a column for each setting, fact and time, three for each measure."""
+    """Return a row: a column for each setting, fact and time, three for each measure."""
     row = {"number": document["number"], "seed": document["seed"]}
     row |= {f"settings.{name}": value for name, value in document["settings"].items()}
     row["failed"] = document["failed"] or ""

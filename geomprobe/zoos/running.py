@@ -21,7 +21,6 @@ from geomprobe.zoos.records import Record, ZooFolder
 from geomprobe.zoos.task import Task
 from geomprobe.zoos.training import TRAINING, Training, gaps
 
-
 # Random streams and the number of threads belong to the process.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -92,7 +91,9 @@ def run_zoo(
     return home
 
 
-def _records(protocol: ZooProtocol, models: Sequence[Model], n_jobs: int | None) -> Iterator[Record]:
+def _records(
+    protocol: ZooProtocol, models: Sequence[Model], n_jobs: int | None
+) -> Iterator[Record]:
     from joblib import Parallel, delayed, effective_n_jobs
 
     try:

@@ -64,16 +64,12 @@ class ZooScores:
         axes = "; ".join(
             f"{axis}: {', '.join(map(str, values))}" for axis, values in self.protocol.axes.items()
         )
-        held = (
-            f" Held out; opened {self.openings} times."
-            if self.protocol.held_out
-            else ""
-        )
+        held = f" Held out; opened {self.openings} times." if self.protocol.held_out else ""
         return (
             f"Axes: {axes}. Seeds of each cell: {len(self.protocol.seeds)}. Protocol "
             f"`{self.protocol.digest[:16]}`.{held} Predicted is `{self.target}`. "
-            "The sign of every measure was declared beforehand, and is in the table: `-` where smaller numbers are expected of models "
-            "with larger gaps. Baselines are in italics."
+            "The sign of every measure was declared beforehand, and is in the table: `-` where "
+            "smaller numbers are expected of models with larger gaps. Baselines are in italics."
         )
 
 

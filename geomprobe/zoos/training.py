@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-
 from torch.nn import functional
 
 from geomprobe.clouds import Trajectory
@@ -79,6 +78,7 @@ class Training:
         noisy = self._chosen["label_noise"] > 0
         target = stop.noisy_cross_entropy if noisy else stop.cross_entropy
         between = max(epoch, stop.between_checks)
+        loss = math.nan
         while self.steps < stop.steps:
             loss, error, reason = self._look_after(min(between, stop.steps - self.steps))
             if reason:
@@ -144,7 +144,7 @@ class Training:
                 loss.backward()
                 optimizer.step()
                 model.eval()
-                yield float(loss)
+                yield loss.item()
 
     def _optimizer(self) -> torch.optim.Optimizer:
         chosen, parameters = self._chosen, self.task.model.parameters()

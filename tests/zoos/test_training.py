@@ -1,6 +1,5 @@
 """Training to a criterion, and the data of geomprobe's own zoos."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -29,13 +28,14 @@ def task(n=60, width=16, **others):
 
 
 def test_training_ends_where_the_whole_training_set_is_fitted_in_evaluation_mode():
-    training = Training(task(), SETTINGS, 0)
+    slow = {**SETTINGS, "lr": 0.01}
+    training = Training(task(), slow, 0)
     assert training.until(Stop()) == ""
     assert training.fit(training.train)[0] <= 0.01
     assert training.steps % 20 == 0
     assert not training.task.model.training
     # Not earlier, by the same steps up to the look before.
-    other = Training(task(), SETTINGS, 0)
+    other = Training(task(), slow, 0)
     reason = other.until(Stop(steps=training.steps - 20))
     assert "above 0.01" in reason
 
@@ -80,6 +80,7 @@ def test_iterates_after_convergence():
 
 def test_gaps_are_those_of_a_count():
     training = Training(task(), SETTINGS, 0)
+    training.task.model.eval()
     found = gaps(training, training.task.test)
     with torch.no_grad():
         test, train = (

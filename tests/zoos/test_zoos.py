@@ -44,6 +44,7 @@ TOML = """
 name = "mine"
 build = "my_zoo:build"
 seeds = [0, 1]
+stop = { cross_entropy = 0.2 }
 groups = ["hyperparameters", "outputs"]
 
 [axes]
@@ -103,7 +104,7 @@ def test_a_protocol_is_read_and_written_and_told_apart(mine):
         ({"seeds": [1, 1]}, "seeds must be different"),
         ({"groups": ["odd"]}, "no group of measures"),
         ({"sedes": [1]}, "no key"),
-        ({"stop": {"epochs": 3}}, "no key"),
+        ({"stop": {"patience": 3}}, "no key"),
     ],
 )
 def test_protocols_that_cannot_be_used(mine, change, said):
@@ -132,9 +133,7 @@ def test_an_interrupted_zoo_goes_on_from_its_records(mine, monkeypatch):
     )
     parts = run_zoo(mine, "parts")
     assert sorted(trained) == [*range(16)]
-    pd.testing.assert_frame_equal(
-        without_times(whole.measures()), without_times(parts.measures())
-    )
+    pd.testing.assert_frame_equal(without_times(whole.measures()), without_times(parts.measures()))
     pd.testing.assert_frame_equal(whole.gaps(), parts.gaps())
     with pytest.raises(ValueError, match="another protocol"):
         run_zoo(ZooProtocol.from_dict({**mine.to_dict(), "seeds": [4]}), "whole")
