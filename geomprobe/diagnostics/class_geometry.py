@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomprobe.diagnostics.trained import Augment, outputs_of
+from geomprobe.diagnostics.trained import Augment, classes_of, outputs_of
 from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
 from geomprobe.points import as_points
@@ -146,9 +146,9 @@ def augmentation_error(
 
 
 def _tensors(data: Samples) -> tuple[Tensor, Tensor]:
-    if not isinstance(data.inputs, Tensor) or data.targets is None:
-        raise ValueError("inputs must be one tensor to mix or to perturb them, with classes")
-    return data.inputs, data.targets
+    if not isinstance(data.inputs, Tensor):
+        raise ValueError(f"expected inputs of one tensor, to be changed, got {type(data.inputs)}")
+    return data.inputs, classes_of(data)
 
 
 def _share(wrong: Tensor, method: str) -> Estimate:

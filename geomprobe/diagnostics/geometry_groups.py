@@ -74,9 +74,9 @@ def weight_topology(trained: TrainedModel) -> dict[str, Estimate]:
         for weight in weights
     ]
     return {
-        "neural_persistence": Estimate(np.mean(values), exact=True, n=len(values)),
+        "neural_persistence": Estimate(float(np.mean(values)), exact=True, n=len(values)),
         "neural_persistence_control": Estimate(
-            np.mean([control.difference for control in controls]),
+            float(np.mean([control.difference for control in controls])),
             float(np.sqrt(sum(control.spread**2 / 4 for control in controls))) / len(controls),
             n=len(controls),
             method="4 permutations of each layer's weights",

@@ -69,7 +69,7 @@ def power_law(values: Any) -> PowerLaw:
     if x[0] <= 0:
         raise ValueError(f"the values of a power law are positive, got {x[0]:g}")
     logs, best = np.log(x), (math.inf, 0.0, 0)
-    for first in np.flatnonzero(np.diff(x, prepend=0) > 0):
+    for first in np.flatnonzero(np.diff(x, prepend=0) > 0).tolist():
         tail = logs[first:] - logs[first]
         n = len(tail)
         if n < _FEWEST_IN_TAIL or tail.sum() <= 0:
@@ -77,7 +77,7 @@ def power_law(values: Any) -> PowerLaw:
         alpha = 1 + n / tail.sum()
         fitted, steps = 1 - np.exp((1 - alpha) * tail), np.arange(n + 1) / n
         distance = max(np.abs(fitted - steps[:-1]).max(), np.abs(fitted - steps[1:]).max())
-        best = min(best, (float(distance), float(alpha), int(first)))
+        best = min(best, (float(distance), float(alpha), first))
     distance, alpha, first = best
     n = len(x) - first
     stderr = (alpha - 1) / math.sqrt(n)

@@ -185,9 +185,10 @@ class _NormalMap:
             return image
 
         columns = vectors.reshape(len(vectors), -1).T.reshape(-1, *self.entering)
-        image, pull_back = vjp(mapped, columns)
-        (product,) = pull_back(image)
-        return product.reshape(len(columns), -1).T.reshape(vectors.shape)
+        pulled = vjp(mapped, columns)
+        (product,) = pulled[1](pulled[0])
+        found: Tensor = product.reshape(len(columns), -1).T.reshape(vectors.shape)
+        return found
 
 
 def _log_product(squares: Mapping[str, float], margin: float | None) -> Estimate:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from geomprobe.diagnostics.norms import moved
-from geomprobe.diagnostics.trained import outputs_of
+from geomprobe.diagnostics.trained import classes_of, outputs_of
 from geomprobe.evidence import Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
@@ -110,10 +110,8 @@ def pac_bayes(
         raise ValueError(f"draws must be at least 2, got {draws}")
     if not 0 < increase < 1:
         raise ValueError(f"increase is one of an error rate, between 0 and 1, got {increase}")
-    if data.targets is None:
-        raise ValueError("an error rate takes the classes of the samples as their targets")
     parameters = trainable_parameters(model)
-    plain = float((outputs_of(model, data).argmax(1) != data.targets).double().mean())
+    plain = float((outputs_of(model, data).argmax(1) != classes_of(data)).double().mean())
 
     def errors(sigma: float) -> Tensor:
         return _errors_under_noise(model, parameters, data, sigma, magnitude, draws, random_state)
@@ -156,7 +154,7 @@ def _errors_under_noise(
     seed: int,
 ) -> Tensor:
     """Return the error of each draw; draws differ in size alone from one sigma to another."""
-    generator = torch.Generator().manual_seed(seed)
+    generator, classes = torch.Generator().manual_seed(seed), classes_of(data)
     found = []
     for _ in range(draws):
         noisy = {}
@@ -169,7 +167,7 @@ def _errors_under_noise(
             return functional_call(model, values, args, kwargs)
 
         outputs = torch.cat([forward(call, batch.inputs) for batch in data.batches(4096)])
-        found.append((outputs.argmax(1) != data.targets).double().mean())
+        found.append((outputs.argmax(1) != classes).double().mean())
     return torch.stack(found)
 
 

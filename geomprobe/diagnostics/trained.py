@@ -55,16 +55,12 @@ class TrainedModel:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        classes = self.train.targets
-        if classes is None or classes.shape != (len(self.train),) or classes.is_floating_point():
-            found = None if classes is None else (classes.dtype, tuple(classes.shape))
-            raise ValueError(f"train needs one class a sample as targets, got {found}")
+        classes_of(self.train)
 
     @property
     def classes(self) -> Tensor:
         """Class of each training sample."""
-        assert self.train.targets is not None
-        return self.train.targets
+        return classes_of(self.train)
 
     @cached_property
     def outputs(self) -> Tensor:
@@ -94,3 +90,18 @@ def outputs_of(model: nn.Module, data: Samples) -> Tensor:
             "kind are those of classifiers"
         )
     return outputs
+
+
+def classes_of(data: Samples) -> Tensor:
+    """Return the class of each sample.
+
+    Raises
+    ------
+    ValueError
+        Targets are not one class a sample.
+    """
+    classes = data.targets
+    if classes is None or classes.shape != (len(data),) or classes.is_floating_point():
+        found = None if classes is None else (classes.dtype, tuple(classes.shape))
+        raise ValueError(f"expected one class a sample as targets, got {found}")
+    return classes

@@ -107,6 +107,7 @@ def _of_distances(distances: Array, n_train: int, seed: int) -> dict[str, Estima
             n_subsets=_SUBSETS,
             replicates=_REPLICATES,
             random_state=seed,
+            progress=False,
         ).estimate,
         "e1": Estimate(length, exact=True, n=n),
         "e1_by_diameter": Estimate(length / diameter, exact=True, n=n),

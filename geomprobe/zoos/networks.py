@@ -58,4 +58,5 @@ def relu_teacher(
     first = torch.randn(inputs.shape[1], width, generator=generator) / inputs.shape[1] ** 0.5
     second = torch.randn(width, n_classes, generator=generator)
     outputs = (inputs @ first).relu() @ second
-    return ((outputs - outputs.mean(dim=0)) / outputs.std(dim=0)).argmax(dim=1)
+    standard: torch.Tensor = (outputs - outputs.mean(dim=0)) / outputs.std(dim=0)
+    return standard.argmax(dim=1)

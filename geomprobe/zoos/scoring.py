@@ -184,7 +184,8 @@ def _left_out(protocol: ZooProtocol, rows: pd.DataFrame) -> pd.DataFrame:
             here = rows[rows[_column(axis)] == value]
             out = int((here["failed"] != "").sum())
             counts.append({"axis": axis, "value": str(value), "models": len(here), "left out": out})
-    return pd.DataFrame(counts)
+    table: pd.DataFrame = pd.DataFrame(counts)
+    return table
 
 
 def _record_opening(home: ZooFolder, measures: pd.DataFrame) -> int:
@@ -212,7 +213,7 @@ def _beside(table: ScoreTable) -> str:
 
 
 def _cards(table: ScoreTable) -> str:
-    rows = []
+    rows: list[list[object]] = []
     ordered = sorted(
         table.values(), key=lambda card: -math.inf if math.isnan(card.psi.value) else card.psi.value
     )

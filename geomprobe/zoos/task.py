@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from geomprobe.diagnostics.trained import Augment
+from geomprobe.diagnostics.trained import Augment, classes_of
 from geomprobe.evidence import Samples
 
 
@@ -46,7 +46,6 @@ class Task:
             samples = getattr(self, name)
             if not isinstance(samples, Samples):
                 raise TypeError(f"{name} must be Samples(inputs, classes), got {samples!r:.80}")
-            if samples.targets is None or samples.targets.is_floating_point():
-                raise ValueError(f"{name} needs the classes of its samples as targets, integers")
+            classes_of(samples)
         if self.augmented and self.augment is None:
             raise ValueError("augmented training needs an augmentation")

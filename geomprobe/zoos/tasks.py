@@ -142,7 +142,7 @@ def mnist1d_either(*, network: str, **others: Any) -> Task:
     **others
         As for :func:`mnist1d`.
     """
-    size = {"channels": 24} if network == "cnn" else {"width": 128}
+    size: dict[str, Any] = {"channels": 24} if network == "cnn" else {"width": 128}
     return mnist1d(network=network, depth=2, **size, **others)
 
 

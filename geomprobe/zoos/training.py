@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from geomprobe.clouds import Trajectory
-from geomprobe.diagnostics.trained import outputs_of
+from geomprobe.diagnostics.trained import classes_of, outputs_of
 from geomprobe.evidence import Samples, forward
 from geomprobe.sampling import TrajectoryRecorder
 from geomprobe.zoos.protocol import After, Stop
@@ -98,10 +98,9 @@ class Training:
 
     def fit(self, data: Samples) -> tuple[float, float]:
         """Return cross-entropy and error on some data, in evaluation mode."""
-        assert data.targets is not None
-        outputs = outputs_of(self.task.model, data)
-        error = float((outputs.argmax(1) != data.targets).double().mean())
-        return float(functional.cross_entropy(outputs, data.targets)), error
+        outputs, classes = outputs_of(self.task.model, data), classes_of(data)
+        error = float((outputs.argmax(1) != classes).double().mean())
+        return float(functional.cross_entropy(outputs, classes)), error
 
     def further(self, after: After) -> Trajectory | None:
         """Train on as before, and return the iterates with the losses of some training samples."""
@@ -112,12 +111,12 @@ class Training:
             model, dim=after.dimension, points=after.iterates, seed=self.seed
         )
         some = self.train.take(slice(0, after.samples))
-        losses, right = [], []
+        classes, losses, right = classes_of(some), [], []
         for step in range(after.iterates):
             recorder.record(step, next(self._batches))
             outputs = outputs_of(model, some)
-            losses.append(functional.cross_entropy(outputs, some.targets, reduction="none"))
-            right.append(outputs.argmax(1) == some.targets)
+            losses.append(functional.cross_entropy(outputs, classes, reduction="none"))
+            right.append(outputs.argmax(1) == classes)
         path = recorder.trajectory
         assert path is not None
         return replace(
@@ -130,18 +129,17 @@ class Training:
         """Yield the loss of each step, without end."""
         model, size = self.task.model, self._chosen["batch_size"]
         optimizer = self._optimizer()
-        assert data.targets is not None
         while True:
             order = torch.randperm(len(data), generator=self._generator)
-            for rows in order.split(size):
+            for rows in torch.split(order, size):
                 batch = data.take(rows)
                 inputs = batch.inputs
                 if self.task.augmented and self.task.augment is not None:
                     inputs = self.task.augment(inputs, self._generator)
                 model.train()
-                loss = functional.cross_entropy(forward(model, inputs), batch.targets)
+                loss = functional.cross_entropy(forward(model, inputs), classes_of(batch))
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 model.eval()
                 yield loss.item()
@@ -163,21 +161,18 @@ class Training:
 
     def _noisy(self, data: Samples) -> Samples:
         """Give a share of the samples, chosen at random, another class each."""
-        assert data.targets is not None
-        classes = int(data.targets.max()) + 1
+        targets = classes_of(data).clone()
+        classes = int(targets.max()) + 1
         n = round(self._chosen["label_noise"] * len(data))
         rows = torch.randperm(len(data), generator=self._generator)[:n]
         change = torch.randint(1, classes, (n,), generator=self._generator)
-        targets = data.targets.clone()
         targets[rows] = (targets[rows] + change.to(targets)) % classes
         return Samples(data.inputs, targets)
 
     def _learn_shuffled_labels(self) -> None:
-        assert self.task.train.targets is not None
-        shuffled = self.task.train.targets[
-            torch.randperm(len(self.task.train), generator=self._generator)
-        ]
-        data = Samples(self.task.train.inputs, shuffled)
+        data = self.task.train
+        order = torch.randperm(len(data), generator=self._generator)
+        data = Samples(data.inputs, classes_of(data)[order])
         batches, epoch = self._steps(data), math.ceil(len(data) / self._chosen["batch_size"])
         for _ in range(ADVERSARIAL_STEPS // max(epoch, 20)):
             for _ in range(max(epoch, 20)):
@@ -202,10 +197,9 @@ def gaps(training: Training, test: Samples) -> dict[str, float]:
     training : Training
     test : Samples
     """
-    assert test.targets is not None
-    outputs = outputs_of(training.task.model, test)
-    wrong = (outputs.argmax(1) != test.targets).double()
-    loss = float(functional.cross_entropy(outputs, test.targets))
+    outputs, classes = outputs_of(training.task.model, test), classes_of(test)
+    wrong = (outputs.argmax(1) != classes).double()
+    loss = float(functional.cross_entropy(outputs, classes))
     train_loss, train_error = training.fit(training.train)
     half = len(wrong) // 2
     return {

@@ -306,6 +306,15 @@ def test_the_exponent_and_the_beginning_of_a_known_tail():
     assert found.smallest == pytest.approx(2, rel=0.3)
 
 
+def test_a_tail_is_that_of_the_package_powerlaw():
+    """What powerlaw 2.0.0 prints of these numbers."""
+    sample = (1 - np.random.default_rng(0).random(400)) ** (-1 / 1.5)
+    found = power_law(sample)
+    assert found.alpha.value == pytest.approx(2.3836058398964033)
+    assert found.smallest == pytest.approx(1.2792483812609186)
+    assert found.distance == pytest.approx(0.023876256143757768)
+
+
 def test_small_layers_have_no_exponent(network):
     assert "none of 3 layers has 100" in weighted_alpha(network).note
     torch.manual_seed(0)
