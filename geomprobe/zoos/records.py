@@ -6,9 +6,9 @@ gap.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,8 +184,10 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def require_parquet() -> None:
     """Raise ImportError, with what to do, if tables cannot be written."""
-    if importlib.util.find_spec("pyarrow") is None:
+    try:
+        import_module("pyarrow")
+    except ImportError as error:
         raise ImportError(
             "the tables of a zoo are Parquet files, which take pyarrow: "
-            "pip install 'geomprobe[zoo]'"
-        )
+            f"pip install 'geomprobe[zoo]' ({error})"
+        ) from error
