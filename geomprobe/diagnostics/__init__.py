@@ -12,7 +12,7 @@ from geomprobe.diagnostics.conditional_information import conditional_informatio
 from geomprobe.diagnostics.gradient_statistics import GradientStatistics, gradient_statistics
 from geomprobe.diagnostics.heavy_tails import PowerLaw, power_law, weighted_alpha
 from geomprobe.diagnostics.kernel_complexity import kernel_complexity
-from geomprobe.diagnostics.measures import Group, Measure, measure
+from geomprobe.diagnostics.measures import MEASURES, Measure, measure
 from geomprobe.diagnostics.norms import LayerNorms, layer_norms, parameter_norm, path_norm
 from geomprobe.diagnostics.outputs import cross_entropy, margin, margins, output_entropy
 from geomprobe.diagnostics.pac_bayes import PacBayes, pac_bayes
@@ -31,8 +31,8 @@ __all__ = [
     "Calibration",
     "GradientStatistics",
     "GranulatedKendall",
-    "Group",
     "LayerNorms",
+    "MEASURES",
     "Measure",
     "ModelZoo",
     "PacBayes",
