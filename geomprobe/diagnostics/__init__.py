@@ -12,7 +12,7 @@ from geomprobe.diagnostics.conditional_information import conditional_informatio
 from geomprobe.diagnostics.gradient_statistics import GradientStatistics, gradient_statistics
 from geomprobe.diagnostics.heavy_tails import PowerLaw, power_law, weighted_alpha
 from geomprobe.diagnostics.kernel_complexity import kernel_complexity
-from geomprobe.diagnostics.measures import MEASURES, Measure, measure
+from geomprobe.diagnostics.measures import Measure, measure, registered_measures
 from geomprobe.diagnostics.norms import LayerNorms, layer_norms, parameter_norm, path_norm
 from geomprobe.diagnostics.outputs import cross_entropy, margin, margins, output_entropy
 from geomprobe.diagnostics.pac_bayes import PacBayes, pac_bayes
@@ -32,7 +32,6 @@ __all__ = [
     "GradientStatistics",
     "GranulatedKendall",
     "LayerNorms",
-    "MEASURES",
     "Measure",
     "ModelZoo",
     "PacBayes",
@@ -71,6 +70,7 @@ __all__ = [
     "pgdl_score",
     "power_law",
     "psi_difference",
+    "registered_measures",
     "scorecard",
     "seed_reliability",
     "sign_errors",

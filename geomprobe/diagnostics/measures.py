@@ -270,6 +270,11 @@ BASELINES: tuple[str, ...] = (
 )
 
 
+def registered_measures() -> dict[str, Measure]:
+    """Return every measure by name, with its sign."""
+    return dict(MEASURES)
+
+
 def measure(
     trained: TrainedModel, groups: Sequence[str] | None = None
 ) -> tuple[dict[str, Estimate], dict[str, float]]:
@@ -280,12 +285,12 @@ def measure(
     trained : TrainedModel
         In evaluation mode.
     groups : sequence of str, optional
-        Names of groups in :data:`GROUPS`; by default all.
+        Names of groups, as in ``seconds``; by default all.
 
     Returns
     -------
     measures : dict of str to Estimate
-        By name, as they are: :data:`MEASURES` has their signs. What cannot be computed is NaN with
+        By name, as they are: :func:`registered_measures` has their signs. What cannot be computed is NaN with
         the reason.
     seconds : dict of str to float
         By group.

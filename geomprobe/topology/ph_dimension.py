@@ -120,8 +120,8 @@ def ph_dimension(
     -----
     O(n^2 d) time for the distances, once, and O(n^2) for each subset; 8 n^2 bytes. Distances are
     float64 of centred points: from products of float32 that are not centred, the dimension of a
-    late trajectory comes out too small. After Ctrl-C the sampling error rests on the halves that were
-    done, and is NaN below two.
+    late trajectory comes out too small. After Ctrl-C the sampling error rests on the halves that
+    were done, and is NaN below two.
 
     References
     ----------

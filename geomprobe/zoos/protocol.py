@@ -77,8 +77,9 @@ class ZooProtocol:
     ----------
     name : str
     build : str
-        ``MODULE:CALLABLE`` that makes a :class:`~geomprobe.zoos.Task` of ``seed`` and the
-        hyper-parameters that are not of training: see :data:`~geomprobe.zoos.training.TRAINING`.
+        ``MODULE:CALLABLE`` that makes a :class:`~geomprobe.zoos.Task` of ``seed`` and all
+        hyper-parameters but those of training: ``lr``, ``batch_size``, ``optimizer``, ``momentum``,
+        ``weight_decay``, ``label_noise``, ``adversarial_init``.
     axes : mapping of str to tuple
         The values of each hyper-parameter; every combination is a cell.
     seeds : tuple of int
