@@ -290,8 +290,8 @@ def measure(
     Returns
     -------
     measures : dict of str to Estimate
-        By name, as they are: :func:`registered_measures` has their signs. What cannot be computed is NaN with
-        the reason.
+        By name, as they are: :func:`registered_measures` has their signs. What cannot be computed
+        is NaN with the reason.
     seconds : dict of str to float
         By group.
 
