@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,8 +126,7 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
     measures: dict[str, Estimate] = {}
     found: dict[str, float] = {}
     try:
-        with _ONE_AT_A_TIME, streams_kept(model.seed):
-            torch.set_num_threads(1)
+        with _ONE_AT_A_TIME, streams_kept(model.seed), _one_thread():
             training = Training(_task(protocol, model), model.settings, model.seed)
             failed = training.until(protocol.stop)
             seconds["training"] = time.perf_counter() - started
@@ -147,6 +147,20 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
         seconds=seconds,
         gaps=found,
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Work with one thread; PyTorch's number is put back by whoever keeps its streams."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 def _task(protocol: ZooProtocol, model: Model) -> Task:
