@@ -1,18 +1,18 @@
-"""The command line: ``geomprobe audit``, ``layers``, ``compare`` and ``doctor``."""
+"""The command line: ``geomprobe audit``, ``layers``, ``compare``, ``zoo`` and ``doctor``."""
 
 from __future__ import annotations
 
-import importlib
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from geomprobe.named_objects import load_object
 
 COMPLETE, PARTIAL, UNUSABLE, FAILED_CONDITION = 0, 1, 2, 3
 
@@ -24,36 +24,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-def load_object(spec: str) -> Any:
-    """Import what ``MODULE:ATTRIBUTE`` names; modules of the current folder are found too.
-
-    Raises
-    ------
-    ValueError
-        The text is not of this form, the module does not import, or it lacks the attribute; the
-        message names which of the two, and why.
-    """
-    module_name, _, attribute = spec.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(f"expected MODULE:NAME, such as mypackage.models:build, got {spec!r}")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"module {module_name!r} of {spec!r} does not import: {reason}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = get_close_matches(part, dir(found), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"module {module_name!r} has no attribute {part!r} (of {spec!r}){hint}"
-            )
-        found = getattr(found, part)
-    return found
+zoo = typer.Typer(
+    help="Train families of models, and score measures on them.", no_args_is_help=True
+)
+app.add_typer(zoo, name="zoo")
 
 
 def _made_by(spec: str) -> Any:
@@ -242,6 +216,88 @@ def compare(
     typer.echo(run(*reports, names=(str(a), str(b))).summary())
 
 
+_File = Annotated[Path, typer.Argument(help="A TOML file: see docs/score_cards.md.")]
+_Quick = Annotated[bool, typer.Option("--quick", help="The variant of that name.")]
+_Smoke = Annotated[bool, typer.Option("--smoke", help="The variant of that name.")]
+
+
+def _protocol(file: Path, quick: bool, smoke: bool) -> Any:
+    from geomprobe.zoos import ZooProtocol
+
+    if quick and smoke:
+        raise ValueError("choose one of --quick and --smoke")
+    variant = "quick" if quick else "smoke" if smoke else None
+    return ZooProtocol.from_toml(file, variant=variant)
+
+
+@zoo.command("show")
+def show_zoo(file: _File, quick: _Quick = False, smoke: _Smoke = False) -> None:
+    """Tell what a zoo's protocol is, and its hash."""
+    protocol = _protocol(file, quick, smoke)
+    for axis, values in protocol.axes.items():
+        typer.echo(f"{axis}: {', '.join(map(str, values))}")
+    typer.echo(f"{protocol.name}: {len(protocol.models)} models, {len(protocol.seeds)} a cell")
+    typer.echo(f"sha256 {protocol.digest}")
+
+
+@zoo.command("run")
+def run_zoo(
+    file: _File,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the records.")],
+    quick: _Quick = False,
+    smoke: _Smoke = False,
+    jobs: Annotated[int | None, typer.Option(help="Models at a time; -1 for all cores.")] = None,
+) -> None:
+    """Train and measure the models of a zoo; run it again to go on where it stopped.
+
+    Importing the module that the file names runs its code, so name only modules that you trust.
+    """
+    from geomprobe.zoos import run_zoo as run
+
+    protocol = _protocol(file, quick, smoke)
+    folder = run(protocol, output, n_jobs=jobs, progress=sys.stderr.isatty())
+    done = len(folder.finished)
+    typer.echo(f"{done} of {len(protocol.models)} models in {output}")
+    raise typer.Exit(COMPLETE if done == len(protocol.models) else PARTIAL)
+
+
+@zoo.command("score")
+def score_zoo(
+    folders: Annotated[list[Path], typer.Argument(help="What `zoo run` wrote, one or several.")],
+    markdown: Annotated[
+        Path | None, typer.Option(help="File for the page; by default it is printed.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="gap, gap_cross_entropy or test_error: what is to be predicted.")
+    ] = "gap",
+    open_held_out: Annotated[
+        bool, typer.Option("--open-held-out", help="Look at held-out gaps; it is recorded.")
+    ] = False,
+    replicates: Annotated[int, typer.Option(help="Bootstrap resamples and permutations.")] = 1000,
+) -> None:
+    """Score every measure of zoos against their gaps."""
+    from geomprobe.zoos import score_zoo as score
+
+    pages = [
+        score(
+            folder,
+            target=target,
+            open_held_out=open_held_out,
+            replicates=replicates,
+            draws=replicates,
+            progress=sys.stderr.isatty(),
+        ).to_markdown()
+        for folder in folders
+    ]
+    page = "\n".join(pages)
+    if markdown is None:
+        typer.echo(page)
+    else:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(page, encoding="utf-8")
+        typer.echo(str(markdown))
+
+
 @app.command()
 def doctor() -> None:
     """Tell what is installed, and what of it works."""
@@ -259,6 +315,6 @@ def main() -> None:
     """Run the command line; what cannot be used is one line on stderr and exit code 2."""
     try:
         app()
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, ImportError, OSError, MemoryError) as error:
         typer.echo(f"geomprobe: {error}", err=True)
         sys.exit(UNUSABLE)

@@ -16,14 +16,14 @@ ROOT = Path(geomprobe.__file__).parent
 
 GROUND = frozenset(
     {"analyzer", "clouds", "evidence", "exceptions", "findings"}
-    | {"isolation", "jacobians", "landmarks", "memory", "points", "processes"}
+    | {"isolation", "jacobians", "landmarks", "memory", "named_objects", "points", "processes"}
     | {"random_walk", "resampling", "storage", "threads", "values", "weights"}
 )
 WINGS = frozenset(
     {"topology", "information", "representation"}
     | {"tropical", "algebraic", "landscape", "dynamics"}
 )
-SERVICE = frozenset({"estimators", "callbacks", "auditing"})
+SERVICE = frozenset({"estimators", "callbacks", "auditing", "zoos"})
 BELOW_SERVICE = GROUND | WINGS | {"hooks", "sampling", "diagnostics"}
 
 #: Which parts each part may import, besides itself. `geomprobe` is the package's own __init__.

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 SOURCES = [*REPOSITORY.glob("geomprobe/**/*.py"), *REPOSITORY.glob("examples/*.py")]
 EXTRAS = {
     *("giotto", "fast", "lightning", "hf", "skorch", "ignite", "keras", "loggers", "dask", "ray"),
-    *("docs", "test", "dev"),
+    *("zoo", "docs", "test", "dev"),
 }
 
 

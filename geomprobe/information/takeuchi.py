@@ -145,7 +145,7 @@ def tic(
         trace_c,
         trace_f,
         trace_h,
-        _paired_ratio(of_c, of_f),
+        paired_ratio(of_c, of_f),
         _ratio(trace_c, trace_h),
         penalty,
         damping,
@@ -214,7 +214,7 @@ def _not_a_minimum(least: float, damping: float, n: int, method: str) -> Estimat
     )
 
 
-def _paired_ratio(above: Array, below: Array) -> Estimate:
+def paired_ratio(above: Array, below: Array) -> Estimate:
     """Return the ratio of two means over the same inputs, whose errors go together."""
     n, method = len(above), "standard error from the spread over inputs"
     if not below.mean() > 0:

@@ -75,6 +75,7 @@ def ph_dimension(
     n_subsets: int = 10,
     replicates: int = 8,
     random_state: int = 0,
+    progress: bool = True,
 ) -> PHDimension:
     """Estimate the persistent homology dimension (degree 0) of a set of points.
 
@@ -96,6 +97,8 @@ def ph_dimension(
         Halves of the points that the sampling error rests on.
     random_state : int
         Seed of the subsets.
+    progress : bool
+        Show a bar where it takes over two seconds.
 
     Returns
     -------
@@ -117,8 +120,8 @@ def ph_dimension(
     -----
     O(n^2 d) time for the distances, once, and O(n^2) for each subset; 8 n^2 bytes. Distances are
     float64 of centred points: from products of float32 that are not centred, the dimension of a
-    late trajectory comes out too small. A progress bar appears where it takes over two seconds;
-    after Ctrl-C the sampling error rests on the halves that were done, and is NaN below two.
+    late trajectory comes out too small. After Ctrl-C the sampling error rests on the halves that
+    were done, and is NaN below two.
 
     References
     ----------
@@ -143,7 +146,12 @@ def ph_dimension(
     n = len(distances)
     generator = np.random.default_rng(random_state)
     bar = tqdm(
-        total=(1 + replicates) * n_sizes, desc="PH dimension", unit="size", delay=2, leave=False
+        total=(1 + replicates) * n_sizes,
+        desc="PH dimension",
+        unit="size",
+        delay=2,
+        leave=False,
+        disable=not progress,
     )
 
     def fit(rows: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,202 @@
+"""Training the models of a zoo, in parallel, with what is done on disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from geomprobe.diagnostics.measures import GROUPS, measure
+from geomprobe.diagnostics.trained import TrainedModel
+from geomprobe.findings import Estimate
+from geomprobe.hooks.quiet import streams_kept
+from geomprobe.named_objects import load_object
+from geomprobe.storage import PathLike
+from geomprobe.zoos.protocol import Model, ZooProtocol
+from geomprobe.zoos.records import Record, ZooFolder
+from geomprobe.zoos.task import Task
+from geomprobe.zoos.training import TRAINING, Training, gaps
+
+# Random streams and the number of threads belong to the process.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def run_zoo(
+    protocol: ZooProtocol,
+    folder: PathLike,
+    *,
+    n_jobs: int | None = None,
+    progress: bool = False,
+) -> ZooFolder:
+    """Train and measure every model of a protocol that a folder does not hold yet.
+
+    Parameters
+    ----------
+    protocol : ZooProtocol
+    folder : path
+        Where the records go: a file a model at once, tables at the end.
+    n_jobs : int, optional
+        Models at a time, by joblib; by default what ``joblib.parallel_config`` says, or one. Its
+        backend is that of ``joblib.parallel_config`` too.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    ZooFolder
+        After Ctrl-C, with the models that were done by then: run again to go on.
+
+    Raises
+    ------
+    ValueError
+        The folder holds models of another protocol; what the protocol names cannot be imported, or
+        its hyper-parameters are not enough for training.
+    ImportError
+        pyarrow is missing.
+
+    Notes
+    -----
+    A model that does not converge, or whose training raises, is a record that says so. Each is
+    trained by one thread, so that the result does not depend on how many there are.
+    """
+    from tqdm.auto import tqdm
+
+    load_object(protocol.build)
+    missing = {"lr", "batch_size"} - {*protocol.axes, *protocol.fixed}
+    if missing:
+        raise ValueError(f"the protocol must say {sorted(missing)}, as an axis or fixed")
+    home = ZooFolder(Path(folder))
+    home.open_for(protocol)
+    done = home.finished
+    left = [model for model in protocol.models if model.number not in done]
+    try:
+        with tqdm(
+            total=len(protocol.models),
+            initial=len(protocol.models) - len(left),
+            desc=f"zoo {protocol.name}",
+            unit="model",
+            disable=not progress,
+        ) as bar:
+            for record in _records(protocol, left, n_jobs):
+                home.write(record)
+                bar.update()
+    except KeyboardInterrupt:
+        pass
+    if home.finished:
+        home.gather()
+    return home
+
+
+def _records(
+    protocol: ZooProtocol, models: Sequence[Model], n_jobs: int | None
+) -> Iterator[Record]:
+    from joblib import Parallel, delayed, effective_n_jobs
+
+    try:
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    except ValueError:
+        # A backend that cannot hand over results one by one.
+        size = 4 * max(1, effective_n_jobs(n_jobs))
+        for start in range(0, len(models), size):
+            some = models[start : start + size]
+            yield from Parallel(n_jobs=n_jobs)(
+                delayed(train_and_measure)(protocol, one) for one in some
+            )
+        return
+    yield from parallel(delayed(train_and_measure)(protocol, one) for one in models)
+
+
+def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
+    """Train one model of a protocol, and take its measures.
+
+    Parameters
+    ----------
+    protocol : ZooProtocol
+    model : Model
+        One of ``protocol.models``.
+    """
+    started = time.perf_counter()
+    facts: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    measures: dict[str, Estimate] = {}
+    found: dict[str, float] = {}
+    try:
+        with _ONE_AT_A_TIME, streams_kept(model.seed), _one_thread():
+            training = Training(_task(protocol, model), model.settings, model.seed)
+            failed = training.until(protocol.stop)
+            seconds["training"] = time.perf_counter() - started
+            loss, error = training.fit(training.train)
+            facts |= {"steps_taken": training.steps, "train_loss": loss, "train_error": error}
+            found = gaps(training, training.task.test)
+            if not failed:
+                measures = _measured(protocol, model, training, seconds)
+    except Exception as error:
+        failed = f"{type(error).__name__}: {error}"
+    return Record(
+        number=model.number,
+        seed=model.seed,
+        settings=model.settings,
+        failed=failed or None,
+        facts=facts,
+        measures=measures,
+        seconds=seconds,
+        gaps=found,
+    )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Work with one thread; PyTorch's number is put back by whoever keeps its streams."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+def _task(protocol: ZooProtocol, model: Model) -> Task:
+    others = {name: value for name, value in model.settings.items() if name not in TRAINING}
+    task = load_object(protocol.build)(seed=model.seed, **others)
+    if not isinstance(task, Task):
+        raise TypeError(
+            f"{protocol.build} returned a {type(task).__name__}, expected a geomprobe.zoos.Task"
+        )
+    return task
+
+
+def _measured(
+    protocol: ZooProtocol, model: Model, training: Training, seconds: dict[str, float]
+) -> dict[str, Estimate]:
+    """Take the measures of the model as it converged, and then those of the iterates after it."""
+    trained = TrainedModel(
+        training.task.model,
+        training.train,
+        initial=training.initial,
+        hyperparameters={
+            "lr": model.settings["lr"],
+            "batch_size": model.settings["batch_size"],
+            "steps": training.steps,
+        },
+        augment=training.task.augment,
+    )
+    chosen = protocol.groups or tuple(group.name for group in GROUPS)
+    static = [name for name in chosen if name != "trajectory"]
+    values, taken = measure(trained, static)
+    seconds |= taken
+    if "trajectory" in chosen:
+        before = time.perf_counter()
+        path = training.further(protocol.after)
+        seconds["iterates"] = time.perf_counter() - before
+        more, taken = measure(replace(trained, trajectory=path), ["trajectory"])
+        values |= more
+        seconds |= taken
+    return values
