@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
 from geomprobe.diagnostics.layers import Layer, entering, weighted_layers
-from geomprobe.evidence import Samples, forward
+from geomprobe.dynamics.path_norm import path_norm as of_paths
+from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
-from geomprobe.hooks import quiet
 from geomprobe.information import top_eigenpairs
 from geomprobe.jacobians import trainable_parameters
 
@@ -215,7 +214,8 @@ def path_norm(model: nn.Module, data: Samples, margin: float | None = None) -> E
     Raises
     ------
     ValueError
-        The model has parameters elsewhere, or normalizes; inputs that are not one tensor.
+        The model has parameters elsewhere, or normalizes; it bends otherwise than by ReLU; inputs
+        that are not one tensor.
 
     References
     ----------
@@ -225,10 +225,5 @@ def path_norm(model: nn.Module, data: Samples, margin: float | None = None) -> E
     weighted_layers(model)
     if not isinstance(data.inputs, Tensor):
         raise ValueError(f"the path norm takes inputs of one tensor, got {type(data.inputs)}")
-    with quiet(model), torch.no_grad():
-        squared = copy.deepcopy(model).double()
-        for parameter in squared.parameters():
-            parameter.square_()
-        ones = torch.ones_like(data.inputs[:1], dtype=torch.float64)
-        value = float(forward(squared, ones).sum())
+    value = of_paths(model, data.inputs.shape[1:]) ** 2
     return Estimate(value if margin is None else value / margin**2, exact=True)
