@@ -26,7 +26,8 @@ class GradientIdentity:
     ----------
     residual : float
         Norm of what should be zero, over the norms of its terms: rounding, about 1e-7 in single
-        precision, where the symmetry holds. Of a scale before batch norm, with the term of eps.
+        precision, where the symmetry holds. Of a scale before batch norm, with the term of eps. Of
+        a bias before batch norm, whose gradient is itself zero, over the norm of all gradients.
     without_eps : float
         The same without that term; equal where there is none.
     """

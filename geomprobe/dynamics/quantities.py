@@ -10,6 +10,8 @@ from operator import add
 
 from torch import Tensor
 
+from geomprobe.dynamics.conservation_count import n_conserved
+
 #: Parameters, or their gradients, by name; a ``state_dict`` will do.
 Tensors = Mapping[str, Tensor]
 
@@ -86,10 +88,11 @@ class ConservedQuantity:
         return 1 if self.form == SUM else 2
 
     def count(self, tensors: Tensors) -> int:
-        """Return how many numbers it has; of a matrix, those on and below the diagonal."""
+        """Return how many independent numbers it has; of a matrix, as :func:`n_conserved` says."""
         units = self.weights[0].units
         if self.form == MATRIX:
-            return units * (units + 1) // 2
+            widths = [one.rows(tensors).shape[1] for one in self.weights]
+            return n_conserved(widths[0], sum(widths[1:]), units)
         return self.evaluate(tensors).numel()
 
     def evaluate(self, tensors: Tensors) -> Tensor:
@@ -140,6 +143,9 @@ class ConservedQuantity:
 
     def identity_size(self, tensors: Tensors, gradients: Tensors) -> float:
         """Return what a residual of the identity is held against: norms of its terms, added up."""
+        if self.form == SUM and all(one.units == 1 for one in self.weights):
+            # Nothing cancels in a sum over one row: the gradient itself is zero, beside the others.
+            return math.hypot(*(float(one.double().norm()) for one in gradients.values()))
         if self.form == SUM:
             return self.size(gradients)
         return sum(

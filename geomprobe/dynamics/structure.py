@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections import Counter
 from collections.abc import Iterator
@@ -109,7 +110,8 @@ def conserved_quantities(model: nn.Module, *, softmax: bool = False) -> Conserve
     found = list(_known(model))
     try:
         with quiet(model):
-            graph = fx.Tracer().trace(model)
+            # Whatever a forward pass keeps of its inputs, a copy keeps.
+            graph = fx.Tracer().trace(copy.deepcopy(model))
     except Exception as error:
         reason = f"torch.fx cannot follow the model: {type(error).__name__}: {error}"
         return ConservedQuantities(tuple(found), {ROOT: reason.splitlines()[0]})
@@ -230,6 +232,8 @@ class _Walk:
         if self._kind(node) is not nn.Linear or not path.direct:
             raise _Broken("it is the last, but its outputs are not the logits themselves")
         units = self._module(node).out_features
+        if path.end.op != "output":
+            self._require_over_units(path.end, units)
         for parameter in self._own(node):
             self._require_free([one := Weights(parameter, units)])
             yield _translation(one, "softmax")
@@ -237,7 +241,9 @@ class _Walk:
     def _follow(self, node: fx.Node) -> _Path:
         """Return the way to the next layer, or say where it ends."""
         linear, flattened, here = True, False, node
-        pools = self._kind(node) in (*_CONV, nn.BatchNorm2d, nn.BatchNorm3d)
+        own = self._kind(node)
+        # A pool of more axes than the layer has would pool over its units.
+        pools = own.__name__[-2:] if own in (*_CONV, nn.BatchNorm2d, nn.BatchNorm3d) else ""
         while True:
             users = [user for user in here.users if not _asks_shape(user)]
             if len(users) != 1:
@@ -253,11 +259,22 @@ class _Walk:
                 flattened = True
             elif kind not in _LINEAR_OPS | _HOMOGENEOUS_OPS:
                 raise _Broken(f"{told} follows, which does not commute with a rescaling")
-            elif "pool" in getattr(kind, "__name__", "").lower() and not pools:
+            elif _mixes(kind, pools):
                 raise _Broken(f"{told} follows, which may mix its units")
             elif kind not in _LINEAR_OPS:
                 linear = False
             here = after
+
+    def _require_over_units(self, node: fx.Node, units: int) -> None:
+        """Raise unless a softmax is over the last axis, or over the second of two."""
+        if node.op == "call_module":
+            axis = self._module(node).dim
+        else:
+            axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        # The shape is not known: probabilities that the model returns have two axes.
+        last = units > 1 and all(user.op == "output" for user in node.users)
+        if axis != -1 and not (axis == 1 and last):
+            raise _Broken(f"the softmax {self._told(node)} is not over its units")
 
     def _require_flat(self, node: fx.Node) -> None:
         """Raise unless a node flattens all axes but the first."""
@@ -324,6 +341,12 @@ def _shared(model: nn.Module) -> set[int]:
     """Return the ids of parameters that several modules own."""
     owners = Counter(id(p) for _, p in model.named_parameters(remove_duplicate=False))
     return {key for key, count in owners.items() if count > 1}
+
+
+def _mixes(kind: Any, pools: str) -> bool:
+    """Tell whether something pools over other axes than those of a layer, such as "2d"."""
+    name = getattr(kind, "__name__", "").lower()
+    return "pool" in name and not (pools and name.endswith(pools))
 
 
 def _asks_shape(node: fx.Node) -> bool:

@@ -1,6 +1,7 @@
 """Conservation laws: found by structure, verified by gradients, and drifting as theory says."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -369,3 +370,69 @@ def test_a_relu_unit_conserves_one_number_and_a_third_layer_adds_another_balance
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_bias_before_batch_norm_has_a_gradient_of_zero_beside_the_others():
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    data = Samples(torch.randn(32, 6), torch.randint(3, (32,)))
+    found = gradient_identities(model, data, F.cross_entropy, conserved_quantities(model))
+    assert found["0.bias before 1"].residual < 1e-6
+    # One that is no symmetry: the bias of a layer without batch norm.
+    model[1] = nn.Identity()
+    names = conserved_quantities(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)))
+    false = replace(names, quantities=(names["0.bias before 1"],))
+    found = gradient_identities(model, data, F.cross_entropy, false)
+    assert found["0.bias before 1"].residual > 1e-2
+
+
+class Weighed(nn.Module):
+    """Positions, or outputs, weighed by a softmax over an axis."""
+
+    def __init__(self, dim, softmax=F.softmax, units=1, pool=True):
+        super().__init__()
+        self.score, self.head, self.pool = nn.Linear(4, units), nn.Linear(4, 3), pool
+        self.weigh = softmax(dim=dim) if isinstance(softmax, type) else None
+        self.softmax, self.dim = softmax, dim
+
+    def forward(self, h):
+        score = self.score(h)
+        weight = self.weigh(score) if self.weigh is not None else self.softmax(score, dim=self.dim)
+        return self.head((weight * h).sum(dim=1)) if self.pool else weight
+
+
+@pytest.mark.parametrize("softmax", [F.softmax, F.log_softmax, torch.softmax, nn.Softmax])
+def test_a_softmax_over_another_axis_conserves_no_sum(softmax):
+    found = conserved_quantities(Weighed(1, softmax))
+    assert not [q for q in found if q.kind == "translation"]
+    assert "is not over its units" in found.left_out["score"]
+    for model in (Weighed(-1, softmax, 4), Weighed(1, softmax, 4, pool=False)):
+        assert "score.weight before softmax" in {q.name for q in conserved_quantities(model)}
+
+
+def test_finding_leaves_nothing_in_what_a_forward_pass_keeps():
+    class Keeps(nn.Sequential):
+        kept: list
+
+        def forward(self, x):
+            self.kept.append(x)
+            return super().forward(x)
+
+    model = Keeps(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    model.kept = []
+    assert len(conserved_quantities(model)) == 1
+    assert model.kept == []
+
+
+def test_a_wide_balance_counts_what_is_independent():
+    model = nn.Sequential(nn.Linear(2, 10, bias=False), nn.Linear(10, 1, bias=False))
+    (balance,) = conserved_quantities(model)
+    # Marcotte et al. (2023): fewer than the 55 entries of a symmetric matrix of ten rows.
+    assert balance.count(model.state_dict()) == n_conserved(2, 1, 10) == 27
+
+
+def test_a_pool_of_more_axes_than_the_convolution_is_not_followed():
+    tail = [nn.ReLU(), nn.Conv1d(4, 2, 1)]
+    over = nn.Sequential(nn.Conv1d(2, 4, 3), nn.MaxPool2d((1, 2)), *tail)
+    along = nn.Sequential(nn.Conv1d(2, 4, 3), nn.MaxPool1d(2), *tail)
+    assert "may mix its units" in conserved_quantities(over).left_out["0"]
+    assert [q.kind for q in conserved_quantities(along)] == ["rescaling"]
