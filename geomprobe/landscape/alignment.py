@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
-from geomprobe.landscape.copies import copied, precise, require_alike, require_data, state_of
+from geomprobe.landscape.copies import (
+    copied,
+    precise,
+    require_alike,
+    require_data,
+    require_one_code,
+    state_of,
+)
 from geomprobe.landscape.matching import match_activations, match_weights
 from geomprobe.landscape.symmetry import Symmetries, moved_copy, symmetries, unit_norms
 from geomprobe.storage import Array
@@ -153,8 +160,9 @@ def align(
         bad = [name for name, t in state_of(model).items() if not bool(torch.isfinite(t).all())]
         if bad:
             raise ValueError(f"{bad[0]!r} of {title} is not finite")
-    found = symmetries(b, data)
     (one, own_data), (two, _) = precise(a, data), precise(b, data)
+    require_one_code(one, two, own_data)
+    found = symmetries(b, data)
     target, other = state_of(one), state_of(two)
     identity = np.arange(found.n_atoms)
     logs = np.zeros(len(found.scalings))

@@ -10,7 +10,13 @@ from torch import nn
 
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
-from geomprobe.landscape.copies import copied, require_alike, require_data, state_of
+from geomprobe.landscape.copies import (
+    copied,
+    require_alike,
+    require_data,
+    require_one_code,
+    state_of,
+)
 from geomprobe.landscape.paths import LARGEST_PASS, LossPath, Traveller, mixed, path_losses
 from geomprobe.values import ByValue
 
@@ -115,6 +121,7 @@ def linear_barrier(
     if test is not None:
         require_data(test, targets=True)
     traveller = Traveller(a, data, loss, batch_size, reset_bn)
+    require_one_code(a, b, data)
     ends = [state_of(copied(model)) for model in (a, b)]
     ends[1] = {name: tensor.to(traveller.data_device) for name, tensor in ends[1].items()}
     weights = [name for name, _ in traveller.model.named_parameters()]

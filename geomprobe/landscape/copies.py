@@ -6,12 +6,13 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from geomprobe.evidence import Samples, forward
-from geomprobe.hooks import quiet
+from geomprobe.hooks import quiet, streams_kept
 from geomprobe.hooks.selection import unwrap
 
 State = dict[str, Tensor]
@@ -57,7 +58,7 @@ def precise(model: nn.Module, data: Samples) -> tuple[nn.Module, Samples]:
     data = data.to("cpu")
     double, converted = copy.deepcopy(own).double(), _doubled(data)
     try:
-        outputs_of(double, converted.take(slice(0, 1)))
+        outputs_of(double, converted.take(slice(0, 2)))
     except (RuntimeError, TypeError, ValueError):
         return own, data
     return double, converted
@@ -98,8 +99,40 @@ def require_alike(models: Mapping[str, nn.Module]) -> None:
         raise ValueError(f"the models are not of one architecture: {what}")
 
 
+def require_one_code(a: nn.Module, b: nn.Module, data: Samples) -> None:
+    """Raise ValueError unless a, with the parameters and buffers of b, computes what b does."""
+    device = next(iter(state_of(unwrap(a)).values())).device
+    own = copied(b).to(device)
+    pair = copied(a, state_of(own)), own
+    data = data.to(device)
+    rows = torch.linspace(0, len(data) - 1, min(len(data), 8)).long().to(device)
+    found = []
+    for model in pair:
+        for module in model.modules():
+            module.training = False
+        with streams_kept(0):
+            found.append(outputs_of(model, data.take(rows)))
+    for ours, theirs in zip(*found, strict=False):
+        near = torch.finfo(theirs.dtype).eps ** 0.5
+        size = near * float(theirs.nan_to_num(0, 0, 0).abs().max())
+        if ours.shape != theirs.shape or not torch.allclose(
+            ours, theirs, near, size, equal_nan=True
+        ):
+            raise ValueError(
+                "the models are not of one architecture: parameters have the same names and "
+                "shapes, but the code of a gives other outputs than b with those of b (another "
+                "activation, or buffers of whole numbers?)"
+            )
+
+
 def require_data(data: Samples, *, targets: bool = False) -> None:
-    """Raise ValueError where there are no samples, or no targets that are needed."""
+    """Raise TypeError unless data are tensors as Samples, ValueError where needed ones lack."""
+    wanted = "expected Samples(inputs, targets) of tensors"
+    if not isinstance(data, Samples):
+        raise TypeError(f"data is of type {type(data).__name__}, {wanted}")
+    for title, part in (("inputs", data.inputs), ("targets", data.targets)):
+        if any(isinstance(leaf, np.ndarray) for leaf in pytree.tree_leaves(part)):
+            raise TypeError(f"{title} hold a NumPy array, {wanted}: use torch.from_numpy")
     if len(data) == 0:
         raise ValueError("data holds no samples")
     if targets and data.targets is None:

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import streams_kept
-from geomprobe.landscape.copies import copied, require_alike, require_data, state_of
+from geomprobe.landscape.copies import (
+    copied,
+    require_alike,
+    require_data,
+    require_one_code,
+    state_of,
+)
 from geomprobe.landscape.paths import LARGEST_PASS, LossPath, Traveller, mixed, path_losses
 from geomprobe.storage import Array
 
@@ -175,6 +181,7 @@ def low_loss_curve(
     if test is not None:
         require_data(test, targets=True)
     traveller = Traveller(a, data, loss, batch_size, reset_bn)
+    require_one_code(a, b, data)
     first = state_of(copied(a))
     last = {name: tensor.to(traveller.data_device) for name, tensor in state_of(copied(b)).items()}
     chain = [mixed((1 - s, s), (first, last)) for s in np.linspace(0, 1, bends + 2).tolist()]

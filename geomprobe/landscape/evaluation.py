@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ from geomprobe.jacobians import (
     row_epsilon,
     trainable_parameters,
 )
+from geomprobe.landscape.copies import require_data
 from geomprobe.landscape.fusion import Fused, fuse
 from geomprobe.storage import Array
 
@@ -57,10 +58,7 @@ class Evaluation:
     def __init__(
         self, model: nn.Module, data: Samples, loss: Loss, *, batch_size: int | None = None
     ) -> None:
-        if len(data) == 0:
-            raise ValueError("data holds no samples")
-        if data.targets is None:
-            raise ValueError("a loss needs targets: give Samples(inputs, targets)")
+        require_data(data, targets=True)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.model = unwrap(model)
@@ -122,8 +120,7 @@ class Evaluation:
             def call(*args: Any, **kwargs: Any) -> Any:
                 return functional_call(self.model, values, args, kwargs)
 
-        parts = [forward(call, batch.inputs) for batch in self.data.batches(self.batch_size)]
-        return parts[0] if len(parts) == 1 else pytree.tree_map(_joined, *parts)
+        return passed(call, self.data, self.batch_size)
 
     def _alone(self, outputs: Any) -> Tensor:
         """Return the loss of each sample by itself."""
@@ -166,7 +163,8 @@ class Evaluation:
             alone = torch.cat([forward(self.model, two.inputs) for two in few.batches(2)])
             require_independence(alone, outputs[: len(few)], row_epsilon(self.parameters))
         mean = float(self._alone(outputs).double().mean())
-        self.paired = abs(mean - float(whole)) <= 1e-4 * max(abs(mean), abs(float(whole)))
+        near = max(1e-4, 4 * torch.finfo(whole.dtype).eps)
+        self.paired = abs(mean - float(whole)) <= near * max(abs(mean), abs(float(whole)))
 
     def _fitting(self) -> int:
         """Return how many samples to pass at a time."""
@@ -205,6 +203,12 @@ class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
+
+
+def passed(call: Callable[..., Any], data: Samples, batch_size: int) -> Any:
+    """Return the outputs of all samples, computed a batch at a time."""
+    parts = [forward(call, batch.inputs) for batch in data.batches(batch_size)]
+    return parts[0] if len(parts) == 1 else pytree.tree_map(_joined, *parts)
 
 
 def _joined(*parts: Any) -> Any:

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from geomprobe.evidence import Samples, forward
 from geomprobe.jacobians import Parameters, row_epsilon
+from geomprobe.landscape.copies import copied
 
 _CONVOLUTIONS: Mapping[type, Callable[..., Tensor]] = {
     nn.Conv1d: functional.conv1d,
@@ -35,6 +36,7 @@ class Fused:
     def __init__(self, model: nn.Module, parameters: Parameters, last: bool) -> None:
         from torch import fx
 
+        model = copied(model)  # What its code keeps while traced is no tensor.
         self._names = {model.get_parameter(name): name for name in parameters}
         self._last = last
         self._graph = fx.symbolic_trace(model)

@@ -9,7 +9,7 @@ def _names(text: str) -> frozenset[str]:
 
 #: These look only at the shape of what they are given.
 CONSTANT = _names("zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty")
-SAME = _names("clone detach alias contiguous _to_copy lift_fresh tril triu")
+SAME = _names("clone detach alias contiguous _to_copy lift_fresh")
 AXES_ALONE = _names("t transpose permute unsqueeze")
 RESHAPE = _names("view reshape _unsafe_view _reshape_alias")
 MOVE = _names(

@@ -20,6 +20,7 @@ from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import streams_kept
 from geomprobe.landscape.copies import copied, require_data, state_of
+from geomprobe.landscape.evaluation import passed
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Samples of a pass, by default.
 LARGEST_PASS = 512
+#: Samples, at least, on which the loss is checked to be a mean.
+_CHECKED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,10 +165,16 @@ class Traveller:
         self.reset_bn = reset_bn and bool(self.norms)
         if self.reset_bn and len(data) < 2:
             raise ValueError("statistics of batch normalization need at least two samples")
-        few = self.data.take(slice(0, 3))
+        if self.reset_bn and batch_size < 2:
+            raise ValueError(
+                "statistics of batch normalization need batches of two samples or more: give a "
+                f"larger batch_size than {batch_size}, or reset_bn=False"
+            )
+        # Of all classes, where the data are sorted by them.
+        count = min(len(data), max(batch_size, _CHECKED))
+        some = self.data.take(torch.linspace(0, len(data) - 1, count).long().to(device))
         with streams_kept(), torch.no_grad():
-            outputs = forward(self.model, few.inputs)
-            _require_mean(loss, outputs, few.targets)
+            _require_mean(loss, passed(self.model, some, batch_size), some.targets)
 
     def losses(self, state: Mapping[str, Tensor], data: Samples | None = None) -> Array:
         """Return the loss of each sample at other parameters and buffers, (n,)."""
@@ -203,18 +212,29 @@ class Traveller:
                 module.training = False
 
     def _renormalized(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return tensors with running statistics that are the mean over the batches of the data."""
+        """Return tensors with running statistics that are the mean over the batches of the data.
+
+        Batches of one size, or nearly so, in random order: sorted ones would vary less than the
+        data do.
+        """
         own = copy.deepcopy(self.model)
         tensors = state_of(own)
         for name, value in state.items():
             tensors[name].copy_(value)
-        for module in own.modules():
-            if isinstance(module, _NormBase) and module.running_mean is not None:
-                module.reset_running_stats()
-                module.momentum, module.training = None, True
-        whole = [batch for batch in self.data.batches(self.batch_size) if len(batch) > 1]
-        for batch in whole:
-            forward(own, batch.inputs)
+        norms = [
+            m for m in own.modules() if isinstance(m, _NormBase) and m.running_mean is not None
+        ]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.training = True
+        n, seen = len(self.data), 0
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        for rows in order.tensor_split(-(-n // self.batch_size)):
+            if len(rows) > 1:
+                seen += len(rows)
+                for norm in norms:
+                    norm.momentum = len(rows) / seen
+                forward(own, self.data.take(rows.to(self.data_device)).inputs)
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
@@ -240,12 +260,14 @@ def _require_mean(loss: Loss, outputs: Any, targets: Any) -> None:
             f"the loss is {found}, expected one number: the mean over the samples of a batch"
         )
     if not bool(torch.isfinite(together)):
-        raise ValueError(f"the loss of the first samples is {float(together)}")
-    alone = float(_each(loss, outputs, targets).mean())
-    if abs(alone - float(together)) > 1e-3 * max(abs(alone), abs(float(together)), 1e-12):
+        raise ValueError(f"the loss of the first network is {float(together)}")
+    alone = float(_each(loss, outputs, targets).double().mean())
+    near = max(1e-3, 4 * torch.finfo(together.dtype).eps)
+    if not abs(alone - float(together)) <= near * max(abs(alone), abs(float(together)), 1e-12):
         raise ValueError(
             "the loss of a batch is not the mean of those of its samples, and a barrier has no "
-            'standard error then: give a loss with reduction="mean" and without weights of classes'
+            'standard error then: give a loss with reduction="mean" and without weights of '
+            "classes or targets that are ignored"
         )
 
 

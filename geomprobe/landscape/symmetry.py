@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from geomprobe.evidence import Samples
 from geomprobe.landscape.copies import (
@@ -189,7 +190,13 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     """
     require_alike({"the model": model})
     require_data(data)
-    own, one = precise(model, data.take(slice(0, 1)))
+    # Batch normalization without running statistics takes those of the samples.
+    alone = not any(
+        isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules()
+    )
+    if not alone and len(data) < 2:
+        raise ValueError("batch normalization without running statistics needs two samples, got 1")
+    own, one = precise(model, data.take(slice(0, 1 if alone else 2)))
     units = trace(own, one.inputs)
     order = {name: number for number, name in enumerate(units.used)}
     axes = sorted(units.axes, key=lambda axis: (order.get(axis.name, len(order)), axis.start))
@@ -376,6 +383,21 @@ def _incoming(found: Symmetries, state: Mapping[str, Tensor]) -> Array:
     return np.sqrt([squares[scaling.up].sum() for scaling in found.scalings])
 
 
+def _limits(found: Symmetries, state: Mapping[str, Tensor]) -> tuple[Array, Array]:
+    """Return between which logarithms of factors no running variance becomes negative."""
+    least = np.full(found.n_atoms, -np.inf)
+    for axis in found.axes:
+        eps = found.variances.get(axis.name, 0.0)
+        if eps > 0:
+            variance = state[axis.name].double().clamp_min(0).numpy()
+            # A little more, against rounding.
+            atoms = slice(axis.start, axis.start + axis.size)
+            least[atoms] = np.log(eps / (variance + eps)) / 2 + 1e-9
+    low = np.array([least[scaling.up].max(initial=-np.inf) for scaling in found.scalings])
+    high = np.array([-least[scaling.down].max(initial=-np.inf) for scaling in found.scalings])
+    return low, high
+
+
 def _sorted(found: Symmetries, level: Level, state: Mapping[str, Tensor]) -> Array:
     """Return which atom comes in the place of each so that units are in order."""
     step = np.arange(found.n_atoms)
@@ -421,6 +443,7 @@ def random_equivalent(
         Draw all permutations uniformly.
     rescale : float
         Standard deviation of the logarithms of factors, from a normal distribution; 0 for none.
+        Factors that would make a running variance negative are limited.
     random_state : int
 
     Raises
@@ -440,4 +463,6 @@ def random_equivalent(
         )
         source[places] = sources
     logs = rescale * generator.standard_normal(len(found.scalings))
+    low, high = _limits(found, permuted(state_of(precise(model, data)[0]), found.axes, source))
+    logs = np.clip(logs, low, high)
     return moved_copy(model, data, found, source, found.factors(logs))[0]

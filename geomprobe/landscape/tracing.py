@@ -164,6 +164,10 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, operation: str, given: Given, made: list[Any], known: list[Label]
     ) -> list[Label]:
         """Return labels of what an operation makes."""
+        if not any(isinstance(part, Tensor) for part in made):
+            for label in known:
+                self._stop(label, "its value is looked at")
+            return []
         moved = self._moved(func, operation, given, made)
         if moved is not None:
             return moved
@@ -192,6 +196,8 @@ class _Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         shapes = [tuple(part.shape) for part in made]
         if operation in SAME:
             return [label]
+        if operation in ("tril", "triu"):
+            return [self._over_places(label, 2)]
         rest = {name: value for name, value in given.items() if value is not first}
         if operation in AXES_ALONE:
             return [label.map(lambda part: func(part, **rest), shapes[0])]

@@ -177,11 +177,16 @@ def width_sweep(
     )
     shape = len(widths), len(seeds)
     numbers = np.array([one[1] for one in found]).reshape(*shape, 6)
+    notes = []
     barriers = np.full((len(widths), len(seeds) - 1), np.nan)
     for i in range(len(widths)):
         for j in range(1, len(seeds)):
             first, other = (found[i * len(seeds) + k][0] for k in (0, j))
-            aligned = align(first, other, train).model
+            try:
+                aligned = align(first, other, train).model
+            except ValueError as error:
+                notes.append(f"width {widths[i]}, seed {seeds[j]} was not aligned: {error}")
+                continue
             line = linear_barrier(first, aligned, train, loss, points=points)
             barriers[i, j - 1] = line.barrier.value
     return WidthSweep(
@@ -193,6 +198,7 @@ def width_sweep(
         numbers[..., 2].astype(int),
         numbers[..., 3],
         barriers,
+        tuple(notes),
     )
 
 

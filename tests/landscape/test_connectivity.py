@@ -14,9 +14,12 @@ from geomprobe.landscape import (
     align,
     connectivity_matrix,
     linear_barrier,
+    loss_slice,
     low_loss_curve,
     random_equivalent,
+    symmetries,
 )
+from geomprobe.landscape.paths import Traveller
 from tests.landscape.symmetric_networks import data, mlp, network
 
 
@@ -137,7 +140,7 @@ def test_a_matrix_of_barriers_before_and_after():
         ({"b": mlp((6, 8, 5, 3))}, "one architecture"),
         ({"loss": lambda y, t: F.cross_entropy(y, t, reduction="none")}, "expected one number"),
         ({"loss": lambda y, t: F.cross_entropy(y, t, reduction="sum")}, "not the mean"),
-        ({"loss": lambda y, t: y.mean() * torch.nan}, "loss of the first samples is nan"),
+        ({"loss": lambda y, t: y.mean() * torch.nan}, "loss of the first network is nan"),
         ({"batch_size": 0}, "batch_size"),
         ({"points": 2}, "points"),
     ],
@@ -156,3 +159,57 @@ def test_a_network_whose_loss_is_not_finite_is_told():
         linear_barrier(mlp(), bad, data("mlp"), F.cross_entropy)
     with pytest.raises(ValueError, match="networks are equal"):
         low_loss_curve(network("mlp"), network("mlp"), data("mlp"), F.cross_entropy)
+
+
+@pytest.mark.parametrize("batch_size", [10, 20, 64])
+def test_statistics_do_not_depend_on_how_the_data_are_cut_or_sorted(batch_size):
+    torch.manual_seed(0)
+    x = torch.randn(42, 3, dtype=torch.float64)
+    x[21:] += 4.0  # Sorted: batches in order would miss the variance between the halves.
+    own = nn.Sequential(nn.BatchNorm1d(3, dtype=torch.float64))
+    traveller = Traveller(own, Samples(x, x), F.mse_loss, batch_size, reset_bn=True)
+    found = traveller._renormalized(traveller.state)
+    torch.testing.assert_close(found["0.running_mean"], x.mean(0))
+    torch.testing.assert_close(found["0.running_var"], x.var(0), rtol=0.1, atol=0)
+    with pytest.raises(ValueError, match="batches of two samples"):
+        Traveller(own, Samples(x, x), F.mse_loss, 1, reset_bn=True)
+
+
+@pytest.mark.parametrize(
+    "options", [{"weight": torch.tensor([1.0, 9.0, 1.0])}, {"ignore_index": 2}]
+)
+def test_a_loss_of_sorted_classes_is_seen_not_to_be_the_mean(options):
+    samples = Samples(data("mlp", 60).inputs, torch.arange(60) // 20)
+    for function in (linear_barrier, low_loss_curve):
+        with pytest.raises(ValueError, match="not the mean"):
+            function(network("mlp"), network("mlp", 1), samples, nn.CrossEntropyLoss(**options))
+
+
+@pytest.mark.parametrize("function", [linear_barrier, low_loss_curve, align])
+def test_code_of_another_activation_is_not_one_architecture(function):
+    loss = () if function is align else (F.cross_entropy,)
+    with pytest.raises(ValueError, match="code of a gives other outputs"):
+        function(network("mlp"), network("tanh"), data("mlp"), *loss)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([(torch.ones(2, 6), torch.ones(2))], "of type list"),
+        (Samples(np.ones((4, 6)), torch.zeros(4)), "inputs hold a NumPy array"),
+        (Samples(torch.ones(4, 6), np.zeros(4)), "targets hold a NumPy array"),
+    ],
+)
+def test_data_of_another_kind_are_refused(wrong, message):
+    model = network("mlp")
+    for function in (
+        lambda: linear_barrier(model, model, wrong, F.cross_entropy),
+        lambda: low_loss_curve(model, model, wrong, F.cross_entropy),
+        lambda: loss_slice(model, wrong, F.cross_entropy),
+        lambda: connectivity_matrix([model, model], wrong, F.cross_entropy),
+        lambda: symmetries(model, wrong),
+        lambda: align(model, model, wrong),
+        lambda: random_equivalent(model, wrong),
+    ):
+        with pytest.raises(TypeError, match=message):
+            function()

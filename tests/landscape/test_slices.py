@@ -479,3 +479,31 @@ def test_widths_of_a_bowl_in_closed_form():
     for bad in ({"factor": 1.0}, {"lines": 0}, {"points": 4}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             basin_width(Round(), data, lambda out, y: out.mean(), **bad)
+
+
+class Keeping(nn.Module):
+    """Code that keeps what it computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.head, self.log = nn.Conv2d(1, 6, 3), nn.Linear(6, 3), []
+
+    def forward(self, x):
+        h = functional.relu(self.convolution(x))
+        self.log.append(h.detach())
+        return self.head(h.mean((2, 3)))
+
+
+def test_a_model_keeps_no_proxies_of_a_trace():
+    model = Keeping()
+    found = loss_slice(
+        model, classes(9, (1, 5, 5), torch.float32), functional.cross_entropy, points=3
+    )
+    assert "fused" in found.notes[0]
+    assert {type(one) for one in model.log} == {torch.Tensor}
+
+
+def test_standard_errors_in_half_precision():
+    model, samples = perceptron(dtype=torch.bfloat16), classes(dtype=torch.bfloat16)
+    found = loss_slice(model, samples, functional.cross_entropy, points=3)
+    assert np.isfinite(found.stderr).all()

@@ -94,3 +94,71 @@ def test_units_are_not_confused(name):
     other = random_equivalent(model, samples, rescale=0.3)
     found = align(model, other, samples, rescale=True, tolerance=0)
     assert found.distance_after <= 1e-6 * max(found.distance_before, 1)
+
+
+class Looking(nn.Module):
+    """Code that looks at a value: of all units, or of one."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+        self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return self.b(h) if self.looks(h) else self.b(2 * h)
+
+
+@pytest.mark.parametrize(
+    ("looks", "moving", "scaling"),
+    [(lambda h: h.mean() > 0.1, 8, 0), (lambda h: h[0, 3].item() > 0, 7, 7)],
+)
+def test_units_whose_value_is_looked_at_stay(looks, moving, scaling):
+    torch.manual_seed(0)
+    found = symmetries(Looking(looks), Samples(torch.randn(9, 4)))
+    assert found.log_order == pytest.approx(math.lgamma(moving + 1))
+    assert len(found.scalings) == scaling
+
+
+class Triangular(nn.Module):
+    """A layer of triangular weights, or attention to places before."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.attention = attention
+        self.a, self.b, self.c = (nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        if self.attention:
+            return self.c((h @ x.transpose(1, 2)).tril() @ self.b(x))
+        return self.c(torch.relu(nn.functional.linear(h, self.b.weight.tril())))
+
+
+def test_triangular_weights_keep_their_places_and_causal_attention_moves():
+    torch.manual_seed(0)
+    models = [Triangular(attention=False) for _ in range(2)]
+    assert align(*models, Samples(torch.randn(9, 6))).moved == 0
+    found = symmetries(Triangular(attention=True), Samples(torch.randn(3, 5, 6)))
+    assert found.log_order == pytest.approx(math.lgamma(7))
+
+
+def test_batch_norm_without_running_statistics_is_followed_over_two_samples():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(8, track_running_stats=False)
+    model = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    samples = Samples(torch.randn(9, 4))
+    other = random_equivalent(model, samples)
+    assert align(model, other, samples, rescale=True).distance_after < 1e-5
+    assert symmetries(model, samples).log_order == pytest.approx(math.lgamma(9))
+    with pytest.raises(ValueError, match="needs two samples"):
+        symmetries(model, samples.take(slice(0, 1)))
+
+
+def test_factors_leave_running_variances_positive():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(8, eps=0.1)
+    model = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    other = random_equivalent(model, Samples(torch.randn(9, 4)), rescale=4.0)
+    assert (other[1].running_var >= 0).all()
+    assert other[1].running_var.max() > 10

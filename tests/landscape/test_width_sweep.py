@@ -67,3 +67,24 @@ def test_a_threshold_outside_the_widths_is_told():
 def test_widths_must_rise():
     with pytest.raises(ValueError, match="rising order"):
         width_sweep(build, (8, 4), TRAIN, TEST, F.mse_loss, solve)
+
+
+class Masked(nn.Module):
+    """A buffer that cannot be aligned."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("mask", torch.full((1,), -torch.inf))
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def test_a_barrier_is_nan_where_aligning_failed():
+    def fit(model, data):
+        solve(model.inner, data)
+
+    found = width_sweep(lambda w: Masked(build(w)), (4, 8), TRAIN, TEST, F.mse_loss, fit)
+    assert np.isnan(found.barriers).all()
+    assert "width 8, seed 1 was not aligned: 'mask' of a is not finite" in found.notes
