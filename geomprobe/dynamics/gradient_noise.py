@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
@@ -64,7 +65,7 @@ def gradient_noise(
     data : Samples
         N samples with targets, drawn at random; at least 4.
     loss : callable
-        ``loss(outputs, targets)``, called with one sample at a time.
+        ``loss(outputs, targets)``, the mean over samples.
     batch_size : int
         Samples to work on at a time.
 
@@ -77,8 +78,11 @@ def gradient_noise(
     Raises
     ------
     ValueError
-        Fewer samples, no targets, gradients that are not finite, or outputs of a sample that depend
-        on the others.
+        Fewer samples, no targets, gradients that are not finite, outputs of a sample that depend
+        on the others, or a loss of a batch that is not the mean of those of its samples, as with
+        weights of classes.
+    TypeError
+        Data that are no samples of tensors.
     MemoryEstimateError
         The N gradients do not fit.
 
@@ -87,6 +91,7 @@ def gradient_noise(
     McCandlish, S., Kaplan, J., Amodei, D. et al. (2018). An empirical model of large-batch
     training. arXiv:1812.06162, equation 2.9 and appendix A.1.
     """
+    require_samples(data)
     if len(data) < 4 or data.targets is None:
         raise ValueError(
             f"4 samples or more with targets are needed, got {len(data)} and "
@@ -100,20 +105,27 @@ def gradient_noise(
     )
     data = data.to(next(iter(parameters.values())).device)
     assert data.targets is not None
-    with quiet(model):
+    with quiet(model), torch.enable_grad():
         with torch.no_grad():
             parts = [forward(model, batch.inputs) for batch in data.batches(batch_size)]
             outputs = torch.cat(parts)
-        slopes = []
-        for output, target in zip(outputs[:, None], data.targets[:, None], strict=True):
-            leaf = output.detach().requires_grad_()
-            with torch.enable_grad():
-                value = loss(leaf, target)
-            slopes.append(torch.autograd.grad(value.sum(), leaf)[0])
-        rows, _ = jacobian_products(
-            model, parameters, data, outputs, torch.stack(slopes), batch_size
-        )
+        pairs = zip(outputs[:, None], data.targets[:, None], strict=True)
+        slopes = torch.stack([_slope(loss, *pair) for pair in pairs])
+        together = len(data) * _slope(loss, outputs, data.targets)[:, None]
+        if float((together - slopes).abs().max()) > 1e-3 * float(slopes.abs().max()):
+            raise ValueError(
+                "the loss of a batch is not the mean of those of its samples, so that the noise of "
+                'its gradient is another: give a loss with reduction="mean" and without weights '
+                "of classes or ignored targets, or measure batches of two sizes: noise_of_batches"
+            )
+        rows, _ = jacobian_products(model, parameters, data, outputs, slopes, batch_size)
     return noise_of_gradients(rows)
+
+
+def _slope(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient of the mean loss by the outputs."""
+    leaf = outputs.detach().requires_grad_()
+    return torch.autograd.grad(loss(leaf, targets).mean(), leaf)[0]
 
 
 def noise_of_gradients(gradients: Any) -> GradientNoise:

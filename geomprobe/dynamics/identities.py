@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from geomprobe.dynamics.quantities import ConservedQuantities, Tensors
+from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
@@ -67,6 +68,8 @@ def gradient_identities(
     ------
     ValueError
         Fewer samples, or no targets.
+    TypeError
+        Data that are no samples of tensors.
 
     Notes
     -----
@@ -85,6 +88,7 @@ def gradient_identities(
     ----------
     Kunin et al. (2021), for eps = 0; as of :func:`~geomprobe.dynamics.conserved_quantities`.
     """
+    require_samples(data)
     if len(data) < 2 or data.targets is None:
         raise ValueError(
             f"two samples or more with targets are needed, got {len(data)} and "

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from geomprobe.dynamics.samples import require_samples
 from geomprobe.dynamics.time_blocks import block_jackknife, t_interval
 from geomprobe.evidence import Samples, forward
 from geomprobe.findings import Estimate
@@ -51,7 +52,10 @@ def margins(model: nn.Module, data: Samples) -> Array:
     ------
     ValueError
         No samples, outputs of another shape, targets that do not fit them.
+    TypeError
+        Data that are no samples of tensors; so in all of this wing.
     """
+    require_samples(data)
     if len(data) == 0 or data.targets is None:
         raise ValueError("inputs and class numbers are needed; give Samples(inputs, targets)")
     targets, parameter = data.targets, next(model.parameters(), None)
@@ -282,6 +286,7 @@ def _log_slope(steps: Array, smallest: Array) -> Estimate:
 
 def _double(model: nn.Module, data: Samples) -> tuple[nn.Module, Any]:
     """Return a copy of a model on the CPU in double precision, and inputs for it."""
+    require_samples(data)
     if len(data) == 0:
         raise ValueError("data holds no samples")
     with quiet(model):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Samples, forward
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import jacobian_products, row_bytes, trainable_parameters
@@ -67,8 +68,9 @@ def max_margin(features: Any, targets: Any) -> MaxMargin:
     Raises
     ------
     ValueError
-        Shapes that do not fit, numbers that are not finite, one class only, or classes that no
-        linear classifier separates.
+        Shapes that do not fit, numbers that are not finite, one class only, classes that no linear
+        classifier separates, or ones whose margin is below 1e-5 of the largest norm, which rounding
+        hides: centred or scaled features have a larger one.
 
     Notes
     -----
@@ -114,6 +116,11 @@ def max_margin(features: Any, targets: Any) -> MaxMargin:
     solution, distance = nnls(system, right, maxiter=30 * len(rows))
     left = system @ solution - right
     if not distance**2 > 1e-10 or not left[-1] < 0:
+        if _separable(rows / scale):
+            raise ValueError(
+                "a linear classifier separates these classes, but its margin is below 1e-5 of the "
+                "largest feature norm: centre or rescale the features"
+            )
         raise ValueError(
             "no linear classifier through the origin separates these classes; give features with a "
             "column of ones, if the model has a bias, or more of them"
@@ -122,6 +129,15 @@ def max_margin(features: Any, targets: Any) -> MaxMargin:
     values = rows @ weights
     support = np.unique(of[values < 1 + 1e-6])
     return MaxMargin(weights.reshape(shape), float(1 / np.linalg.norm(weights)), support)
+
+
+def _separable(rows: Array) -> bool:
+    """Tell whether some vector has positive products with all rows, by linear programming."""
+    from scipy.optimize import linprog
+
+    ones = np.ones(len(rows))
+    found = linprog(np.zeros(rows.shape[1]), A_ub=-rows, b_ub=-ones, bounds=(None, None))
+    return found.x is not None and bool((rows @ found.x > 0.5).all())
 
 
 def minimum_norm(features: Any, targets: Any, *, start: Any = None) -> Array:
@@ -190,11 +206,12 @@ def tangent_features(model: nn.Module, data: Samples, *, batch_size: int = 64) -
     MemoryEstimateError
         The rows do not fit.
     """
+    require_samples(data)
     if len(data) == 0:
         raise ValueError("data holds no samples")
     parameters = trainable_parameters(model)
     data = data.to(next(iter(parameters.values())).device)
-    with quiet(model):
+    with quiet(model), torch.enable_grad():
         with torch.no_grad():
             outputs = forward(model, data.inputs)
         each = outputs[0].numel()

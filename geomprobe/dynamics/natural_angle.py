@@ -19,6 +19,7 @@ from geomprobe.dynamics.output_metric import (
     require_metric,
     split,
 )
+from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import trainable_parameters
@@ -93,8 +94,8 @@ def natural_angle(
     Raises
     ------
     ValueError
-        No samples or targets, an update of another size, not finite or zero, a gradient of zero, or
-        damping that is not positive.
+        No samples or targets, a softmax of one logit, an update of another size, not finite or
+        zero, a gradient of zero, or damping that is not positive.
     TypeError
         As of :func:`~geomprobe.dynamics.natural_length`.
 
@@ -109,6 +110,7 @@ def natural_angle(
     conjugate gradients: Martens, J. (2010). Deep learning via Hessian-free optimization. ICML.
     """
     require_metric(metric)
+    require_samples(data)
     if len(data) == 0 or data.targets is None:
         raise ValueError("inputs and targets are needed; give Samples(inputs, targets)")
     if not 0 < damping < math.inf:

@@ -10,6 +10,7 @@ from torch import nn
 
 from geomprobe.clouds import Trajectory
 from geomprobe.dynamics.output_metric import Metric, pushed, require_metric, split, squared
+from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
@@ -101,10 +102,11 @@ def natural_length(
     Raises
     ------
     ValueError
-        No samples, another metric, points that are not finite, of another number of coordinates
-        than the model has parameters, or fewer than two.
+        No samples, another metric, a softmax of one logit, points that are not finite, of another
+        number of coordinates than the model has parameters, or fewer than two.
     TypeError
-        A metric without ``rows``; outputs that are not one tensor of at least two axes.
+        Data that are no samples of tensors; a metric without ``rows``; outputs that are not one
+        tensor of at least two axes.
 
     Notes
     -----
@@ -121,6 +123,7 @@ def natural_length(
     parameters. Bulletin of the Calcutta Mathematical Society 37.
     """
     require_metric(metric)
+    require_samples(data)
     if len(data) == 0:
         raise ValueError("data holds no samples")
     if batch_size < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -26,8 +28,20 @@ Metric = str | Factors
 
 
 def lowered(metric: Metric, outputs: Tensor, moved: Tensor) -> Tensor:
-    """Multiply changes of outputs by the metric of each sample: of their shape."""
+    """Multiply changes of outputs by the metric of each sample: of their shape.
+
+    Raises
+    ------
+    ValueError
+        A softmax of one logit, which has no Fisher information.
+    """
     if metric == "softmax":
+        if outputs.shape[1] < 2:
+            raise ValueError(
+                f"a softmax of one logit is constant, and outputs of shape {tuple(outputs.shape)} "
+                "would move nothing: for yes-or-no logits give metric=information.Bernoulli(), for "
+                'real outputs metric="euclidean"'
+            )
         chances = outputs.softmax(dim=1)
         return chances * (moved - (chances * moved).sum(dim=1, keepdim=True))
     if metric == "euclidean":
@@ -65,6 +79,22 @@ def require_metric(metric: Any) -> None:
         )
 
 
+@contextmanager
+def _followed() -> Iterator[None]:
+    """Leave aside the fused kernels of attention and recurrence that have no forward mode."""
+    attention: Any = torch.backends.mha
+    recurrence: Any = torch.backends.mkldnn
+    before = attention.get_fastpath_enabled(), recurrence.enabled
+    try:
+        attention.set_fastpath_enabled(False)
+        recurrence.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        attention.set_fastpath_enabled(before[0])
+        recurrence.enabled = before[1]
+
+
 def function_of(model: nn.Module, data: Samples) -> Any:
     """Return the outputs on data as a function of parameters by name."""
 
@@ -72,7 +102,8 @@ def function_of(model: nn.Module, data: Samples) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
             return functional_call(model, values, args, kwargs)
 
-        answer = forward(call, data.inputs)
+        with _followed():
+            answer = forward(call, data.inputs)
         if not isinstance(answer, Tensor) or answer.ndim < 2:
             raise TypeError(
                 "outputs must be one tensor of shape (N, C) or of more axes; wrap the model in a "
@@ -87,14 +118,14 @@ def pushed(
     model: nn.Module, data: Samples, at: Parameters, along: Parameters
 ) -> tuple[Tensor, Tensor]:
     """Return the outputs, and how they change along a direction of the parameters: one JVP."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad():
         outputs, moved = jvp(function_of(model, data), (at,), (along,))  # type: ignore[misc]
     return outputs, moved
 
 
 def pulled(model: nn.Module, data: Samples, at: Parameters, vectors: Tensor) -> Parameters:
     """Pull vectors at the outputs back to the parameters: one VJP."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.no_grad():
         pull_back = vjp(function_of(model, data), at)[1]
         (gradients,) = pull_back(vectors)
     return gradients  # type: ignore[no-any-return]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.nn import functional as F
 
 from geomprobe.evidence import forward
 from geomprobe.hooks import quiet
@@ -18,6 +21,18 @@ _ALLOWED = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
 )
+#: Functions and methods that take a maximum with zero, or a mean, or put numbers elsewhere.
+_FOLLOWED: frozenset[Any] = frozenset(
+    {F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"}
+    | {torch.flatten, "flatten", "view", "reshape", torch.reshape, "contiguous"}
+    | {torch.squeeze, "squeeze", torch.unsqueeze, "unsqueeze", torch.cat}
+    | {torch.permute, "permute", torch.transpose, "transpose", torch.mean, "mean"}
+    | {"size", "dim", getattr, operator.getitem}
+    | {F.max_pool1d, F.max_pool2d, F.max_pool3d, F.avg_pool1d, F.avg_pool2d, F.avg_pool3d}
+    | {torch.max_pool1d, torch.max_pool2d, torch.max_pool3d}
+    | {F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d}
+)
+_SUMS: frozenset[Any] = frozenset({operator.add, operator.iadd, torch.add, "add", "add_"})
 
 
 def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -> float:
@@ -29,7 +44,8 @@ def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -
     Parameters
     ----------
     model : torch.nn.Module
-        Of linear and convolutional layers with ReLU, pooling and flattening. A copy is looked at.
+        Of linear and convolutional layers with ReLU, pooling, flattening and sums of branches, as
+        modules or functions. A copy is looked at, and traced with ``torch.fx``.
     input_shape : sequence of int
         Of one input, without the axis of the samples.
     p : float
@@ -44,7 +60,8 @@ def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -
     Raises
     ------
     ValueError
-        A module of another kind, by name, or a power below 1.
+        A module or function of another kind, by name, a model that cannot be traced, or a power
+        below 1.
 
     Notes
     -----
@@ -71,8 +88,42 @@ def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -
         own = copy.deepcopy(model).to("cpu").double()
     for module in own.modules():
         module.training = False
+    _require_paths(own)
     with torch.no_grad():
         for parameter in own.parameters():
             parameter.abs_().pow_(p)
         outputs = forward(own, torch.ones(1, *input_shape, dtype=torch.float64))
     return math.pow(float(outputs.sum()), 1 / p)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, _ALLOWED)
+
+
+def _require_paths(model: nn.Module) -> None:
+    """Raise where a forward pass calls functions whose paths cannot be added up."""
+    try:
+        graph = _Tracer().trace(copy.deepcopy(model))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            "torch.fx cannot follow the model, so that it is not known whether its paths can be "
+            f"added up: {reason}"
+        ) from error
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            followed = node.target in dict(model.named_parameters(remove_duplicate=False))
+        elif node.target in _SUMS:
+            followed = all(isinstance(one, fx.Node) for one in node.args) and not node.kwargs
+        elif node.target is F.dropout:
+            followed = node.kwargs.get("training") is False
+        else:
+            followed = node.op in ("placeholder", "call_module", "output")
+            followed = followed or node.target in _FOLLOWED
+        if not followed:
+            name = getattr(node.target, "__name__", node.target)
+            raise ValueError(
+                f"{name} is called on the way, which is none whose paths can be added up: ReLU, "
+                "pooling, flattening and sums of branches are"
+            )

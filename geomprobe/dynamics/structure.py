@@ -110,7 +110,7 @@ def conserved_quantities(model: nn.Module, *, softmax: bool = False) -> Conserve
     found = list(_known(model))
     try:
         with quiet(model):
-            # Whatever a forward pass keeps of its inputs, a copy keeps.
+            # What a forward pass keeps of its inputs, the copy keeps.
             graph = fx.Tracer().trace(copy.deepcopy(model))
     except Exception as error:
         reason = f"torch.fx cannot follow the model: {type(error).__name__}: {error}"

@@ -205,3 +205,60 @@ def test_bad_input_is_refused():
         minimum_norm(np.ones((3, 2)), np.ones(4))
     with pytest.raises(ValueError, match="two classes or more"):
         max_margin(np.ones((3, 2)), np.zeros(3))
+
+
+class Written(nn.Module):
+    """Two layers, with functions between."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.second, self.between = nn.Linear(3, 4), nn.Linear(4, 2), between
+
+    def forward(self, x):
+        return self.second(self.between(self.first(x)))
+
+
+@pytest.mark.parametrize(
+    ("between", "match"),
+    [
+        (torch.tanh, "tanh is called"),
+        (lambda h: h + 1, "add is called"),
+        (lambda h: h if h.sum() > 0 else -h, r"cannot follow the model, .*TraceError"),
+    ],
+)
+def test_the_path_norm_refuses_functions_that_have_no_paths(between, match):
+    with pytest.raises(ValueError, match=match):
+        path_norm(Written(between), (3,))
+
+
+def test_the_path_norm_follows_functions_as_modules():
+    model = Written(lambda h: F.relu(h).view(h.size(0), -1))
+    as_modules = nn.Sequential(model.first, nn.ReLU(), nn.Flatten(), model.second)
+    assert path_norm(model, (3,)) == path_norm(as_modules, (3,))
+    with torch.no_grad():
+        model.second.bias.zero_()
+    double = Written(lambda h: F.relu(h) + F.relu(h))
+    double.first, double.second = model.first, model.second
+    assert path_norm(double, (3,), p=1) == pytest.approx(2 * path_norm(model, (3,), p=1))
+
+
+def test_a_tiny_margin_is_told_from_none():
+    x = np.array([[1e6, 1.0], [1e6, -1.0]])
+    with pytest.raises(ValueError, match=r"margin is below 1e-5 .* centre or rescale"):
+        max_margin(x, [1, -1])
+    # Rescaled: the bisector of two points and their mirror images, at a distance of one.
+    assert max_margin(x / [1e6, 1], [1, -1]).margin == pytest.approx(1)
+    with pytest.raises(ValueError, match="no linear classifier"):
+        max_margin(np.vstack([x, x]), [1, -1, -1, 1])
+
+
+def test_data_that_are_no_samples_are_refused():
+    model, x = nn.Linear(3, 2), torch.randn(6, 3)
+    loader = torch.utils.data.DataLoader(x)
+    for look in (margins, homogeneity_degree, tangent_features):
+        with pytest.raises(TypeError, match=r"must be Samples.*got DataLoader"):
+            look(model, loader)
+        with pytest.raises(TypeError, match=r"inputs must be tensors.*got ndarray"):
+            look(model, Samples(x.numpy()))
+    with pytest.raises(TypeError, match="targets must be a tensor, got ndarray"):
+        margins(model, Samples(x, np.zeros(6)))

@@ -302,3 +302,79 @@ def test_the_edge_of_stability_is_where_quadratics_diverge(momentum, nesterov):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_gradient_noise_refuses_weights_of_classes():
+    data = Samples(torch.randn(12, 4), torch.arange(12) % 3)
+    weighted = nn.CrossEntropyLoss(torch.tensor([1.0, 5.0, 2.0]))
+    with pytest.raises(ValueError, match="not the mean of those of its samples"):
+        gradient_noise(nn.Linear(4, 3), data, loss=weighted)
+
+
+def test_gradient_noise_measures_also_without_gradients():
+    model, data = nn.Linear(4, 3), Samples(torch.randn(12, 4), torch.arange(12) % 3)
+    loss = nn.CrossEntropyLoss()
+    with torch.no_grad():
+        found = gradient_noise(model, data, loss=loss)
+        assert not torch.is_grad_enabled()
+    assert found == gradient_noise(model, data, loss=loss)
+
+
+def test_a_softmax_of_one_logit_has_no_length():
+    model, data = nn.Linear(4, 1), Samples(torch.randn(6, 4), torch.randn(6, 1))
+    with pytest.raises(ValueError, match=r"one logit is constant.*Bernoulli"):
+        natural_length(model, data, path_of(walk(3, 5)))
+    with pytest.raises(ValueError, match=r"one logit is constant.*Bernoulli"):
+        natural_angle(model, data, torch.ones(5), loss=nn.MSELoss())
+
+
+class Mixed(nn.Module):
+    """Three logits of what a layer makes of a sequence."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer, nn.Linear(4, 3)
+
+    def forward(self, x):
+        attends = isinstance(self.layer, nn.MultiheadAttention)
+        h = self.layer(x, x, x, need_weights=False) if attends else self.layer(x)
+        return self.head((h[0] if isinstance(h, tuple) else h).mean(1))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.MultiheadAttention(4, 2, batch_first=True),
+        nn.TransformerEncoderLayer(4, 2, 6, batch_first=True),
+        nn.LSTM(4, 4, batch_first=True),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_natural_lengths_and_angles_of_fused_layers(layer):
+    model, data = Mixed(layer).eval(), Samples(torch.randn(6, 5, 4), torch.arange(6) % 3)
+    start = nn.utils.parameters_to_vector(model.parameters()).detach()
+    step = 1e-2 * torch.randn_like(start)
+    found = natural_length(model, data, path_of(np.stack([start, start + step])))
+    # The Kullback-Leibler divergence, to second order.
+    logs = []
+    for values in (start, start + step):
+        nn.utils.vector_to_parameters(values, model.parameters())
+        logs.append(model(data.inputs).detach().double().log_softmax(dim=1))
+    divergence = (logs[0].exp() * (logs[0] - logs[1])).sum(dim=1).mean()
+    assert found.length.value == pytest.approx(float(2 * divergence) ** 0.5, rel=0.05)
+    angle = natural_angle(model, data, step, loss=nn.CrossEntropyLoss(), damping=1.0)
+    assert angle.residual < 1e-4
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.mkldnn.enabled
+
+
+def test_data_that_are_no_samples_are_refused():
+    model, loader = nn.Linear(4, 3), torch.utils.data.DataLoader(torch.randn(6, 4))
+    arrays = Samples(np.zeros((6, 4)), np.zeros(6))
+    for data, match in ((loader, "got DataLoader"), (arrays, "got ndarray")):
+        with pytest.raises(TypeError, match=match):
+            gradient_noise(model, data, loss=nn.CrossEntropyLoss())
+        with pytest.raises(TypeError, match=match):
+            natural_length(model, data, path_of(walk(3, 15)))
+        with pytest.raises(TypeError, match=match):
+            natural_angle(model, data, torch.ones(15), loss=nn.CrossEntropyLoss())
