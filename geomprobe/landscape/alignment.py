@@ -132,6 +132,8 @@ def align(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         Networks of different architectures, no samples, activations or weights that are not finite,
         what :func:`~geomprobe.landscape.symmetries` refuses, or a copy that turns out to be another

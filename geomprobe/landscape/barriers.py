@@ -99,6 +99,8 @@ def linear_barrier(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         Networks of different architectures; no samples or targets; fewer than three points; a loss
         that is not one finite number, not the mean over samples, or not finite at an end.

@@ -109,6 +109,8 @@ def connectivity_matrix(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         Fewer than two networks, names of another number, or what :func:`linear_barrier` and
         :func:`align` refuse.

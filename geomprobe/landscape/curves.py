@@ -154,6 +154,8 @@ def low_loss_curve(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         Networks of different architectures or equal ones; no samples or targets; a parameter
         outside its range; a loss that is not one finite number, or not the mean over samples; or

@@ -182,6 +182,8 @@ def loss_slice(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         No samples, targets, or trainable parameters; a loss that is not one finite number at the
         model; outputs of a sample that depend on others or on chance; directions of another shape,

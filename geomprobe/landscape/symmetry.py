@@ -173,6 +173,8 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         No samples, or a model without parameters or that cannot be copied.
 
@@ -274,6 +276,8 @@ def verify_same_function(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         It is above the tolerance, outputs differ in number or shape, or there are no samples.
     """
@@ -331,6 +335,8 @@ def canonical(model: nn.Module, data: Samples) -> nn.Module:
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         What :func:`symmetries` refuses, or the copy is not the same function.
     """
@@ -448,6 +454,8 @@ def random_equivalent(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         What :func:`symmetries` refuses, a negative ``rescale``, or the copy is not the same
         function.

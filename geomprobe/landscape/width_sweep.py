@@ -146,6 +146,8 @@ def width_sweep(
 
     Raises
     ------
+    TypeError
+        Data that are not Samples of tensors.
     ValueError
         Widths that do not rise or no seeds; no samples or targets; or what
         :func:`linear_barrier` refuses.
