@@ -53,7 +53,7 @@ def margins(model: nn.Module, data: Samples) -> Array:
     ValueError
         No samples, outputs of another shape, targets that do not fit them.
     TypeError
-        Data that are no samples of tensors; so in all of this wing.
+        Data that are no samples of tensors.
     """
     require_samples(data)
     if len(data) == 0 or data.targets is None:
@@ -119,6 +119,8 @@ def homogeneity_degree(model: nn.Module, data: Samples, *, tolerance: float = 1e
         The model is not homogeneous; the message says by how much. Biases in any layer but the
         first, normalisation with eps, skip connections of unlike depth, and smooth activations
         make it so.
+    TypeError
+        Data that are no samples of tensors.
     """
     own, inputs = _double(model, data)
     at_one = _outputs(own, inputs, 1.0)
@@ -218,6 +220,8 @@ def margin_growth(
     ValueError
         A model that is not homogeneous, frozen parameters, steps that do not grow or are not as
         many as states.
+    TypeError
+        Data that are no samples of tensors.
 
     Notes
     -----

@@ -203,6 +203,8 @@ def tangent_features(model: nn.Module, data: Samples, *, batch_size: int = 64) -
     ------
     ValueError
         No samples, or outputs of a sample that depend on the others.
+    TypeError
+        Data that are no samples of tensors.
     MemoryEstimateError
         The rows do not fit.
     """

@@ -436,3 +436,10 @@ def test_a_pool_of_more_axes_than_the_convolution_is_not_followed():
     along = nn.Sequential(nn.Conv1d(2, 4, 3), nn.MaxPool1d(2), *tail)
     assert "may mix its units" in conserved_quantities(over).left_out["0"]
     assert [q.kind for q in conserved_quantities(along)] == ["rescaling"]
+
+
+def test_identities_are_checked_on_samples_of_tensors_only():
+    model = nn.Linear(3, 2)
+    loader = torch.utils.data.DataLoader(torch.randn(6, 3))
+    with pytest.raises(TypeError, match=r"must be Samples.*got DataLoader"):
+        gradient_identities(model, loader, F.cross_entropy, conserved_quantities(model))
