@@ -258,6 +258,9 @@ def run_zoo(
     folder = run(protocol, output, n_jobs=jobs, progress=sys.stderr.isatty())
     done = len(folder.finished)
     typer.echo(f"{done} of {len(protocol.models)} models in {output}")
+    failures = folder.failures()
+    for reason, count in failures.items():
+        typer.echo(f"{count} without measures: {reason}", err=True)
     raise typer.Exit(COMPLETE if done == len(protocol.models) else PARTIAL)
 
 

@@ -47,15 +47,17 @@ class Condition:
         ValueError
             It does not read like this.
         """
-        match = re.fullmatch(r"\s*((?:geom/|re:)\S.*?)\s*(<=|>=|<|>)\s*(\S+)\s*", text)
+        match = re.fullmatch(
+            r"\s*((?:geom/|re:)\S.*?[^\s<>=])\s*(<=|>=|<|>)\s*([^\s<>=]+)\s*", text
+        )
         try:
-            if match is None:
+            if match is None or math.isnan(bound := float(match[3])):
                 raise ValueError
-            return cls(match[1], match[2], float(match[3]))
+            return cls(match[1], match[2], bound)
         except ValueError:
             raise ValueError(
                 "a condition must read like 'geom/effective_dimension/model/local > 50', with one "
-                f"of < <= > >=, got {text!r}"
+                f"of < <= > >= and a number, got {text!r}"
             ) from None
 
     def violations(self, metrics: Mapping[str, Estimate]) -> list[str]:

@@ -182,6 +182,8 @@ class Monitor:
         )
         self._recording = True
         self._store = store if store is None or isinstance(store, CloudStore) else CloudStore(store)
+        if callable(sinks):
+            raise TypeError(f"sinks must be a list of sinks, got one: sinks=[{sinks!r}]")
         self._delivery = Delivery(sinks if place()[0] == 0 else (), strict=strict)
         self._background = Background(0 if strict or place()[1] > 1 else workers)
         self._pending: deque[_Observation] = deque()

@@ -125,15 +125,15 @@ def noise_on_inputs(trained: TrainedModel) -> dict[str, Estimate]:
     model, data, seed = trained.model, trained.train, trained.seed
     classes = trained.classes.cpu().numpy()
     index = or_reason(lambda: davies_bouldin(trained.features[0].cpu().numpy(), classes))
-    mixup = mixup_error(model, data, random_state=seed)
+    mixup = or_reason(lambda: mixup_error(model, data, random_state=seed))
     return {
         "davies_bouldin": index,
         "mixup_error": mixup,
         "davies_bouldin_mixup": _product(index, mixup),
-        "noise_error": noise_error(model, data, random_state=seed),
+        "noise_error": or_reason(lambda: noise_error(model, data, random_state=seed)),
         "augmentation_error": Estimate.undefined("no augmentation of these inputs is known")
-        if trained.augment is None
-        else augmentation_error(model, data, trained.augment, random_state=seed),
+        if (augment := trained.augment) is None
+        else or_reason(lambda: augmentation_error(model, data, augment, random_state=seed)),
     }
 
 

@@ -172,7 +172,9 @@ def _card(
     known = np.isfinite(cells.diagnostics[name])
     if known.sum() < _FEWEST:
         nothing = Score(math.nan)
-        reason = f"only {int(known.sum())} of {len(cells)} cells have a number"
+        reason = (
+            f"{int(known.sum())} of {len(cells)} cells have a number, and a score takes {_FEWEST}"
+        )
         return ScoreCard(name, *5 * (nothing,), failed=failed, reason=reason)
     levels, gap, measure = cells.levels[known], cells.gap[known], cells.diagnostics[name][known]
     near, n_axes = neighbours(levels), levels.shape[1]

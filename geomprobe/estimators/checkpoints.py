@@ -106,6 +106,8 @@ class CheckpointClouds(OfCheckpoints):
         return self._of_each(X)
 
     def _of_model(self, model: nn.Module) -> Array:
+        if isinstance(self.data, Mapping | tuple):
+            raise TypeError(f"data must be one array, got a {type(self.data).__name__}")
         data = np.asarray(self.data)
         cloud: Array = ActivationCloud(model, self.layer, pool=self.pool).fit_transform(data)
         return cloud

@@ -138,6 +138,11 @@ def as_samples(batch: Any) -> Samples:
     if isinstance(batch, dict):
         inputs = {key: value for key, value in batch.items() if key not in _TARGET_KEYS}
         targets = next((batch[key] for key in _TARGET_KEYS if key in batch), None)
+        if isinstance(targets, int | float) or getattr(targets, "shape", None) == ():
+            raise ValueError(
+                "the label of a batch is a single number, so that it looks like a sample; a list "
+                "is read as a list of batches: give a Dataset or a DataLoader"
+            )
     elif isinstance(batch, tuple | list):
         if not 1 <= len(batch) <= 2:
             raise ValueError(

@@ -96,8 +96,8 @@ class ZooProtocol:
     Raises
     ------
     ValueError
-        An axis without two different values, a name on both sides, no or equal seeds, an unknown
-        group.
+        An axis without two different values of one type, a name on both sides, no or equal seeds,
+        an unknown group.
     """
 
     name: str
@@ -116,6 +116,9 @@ class ZooProtocol:
         for axis, values in self.axes.items():
             if len(set(map(repr, values))) != len(values) or len(values) < 2:
                 raise ValueError(f"axis {axis!r} needs two or more different values, got {values}")
+            kinds = {float if type(value) is int else type(value) for value in values}
+            if len(kinds) > 1:
+                raise ValueError(f"axis {axis!r} needs values of one type, got {values}")
         if both := set(self.axes) & set(self.fixed):
             raise ValueError(f"{sorted(both)} cannot be both an axis and fixed")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -164,14 +167,19 @@ class ZooProtocol:
         """Make a protocol of what :meth:`to_dict` gives, or of the tables of a TOML file."""
         values = dict(document)
         _require_keys(values, cls, "a protocol", needed=("name", "build", "axes"))
+        for name in ("axes", "fixed", "stop", "after"):
+            if not isinstance(values.get(name, {}), Mapping):
+                raise ValueError(f"[{name}] must be a table, got {values[name]!r}")
         for name, kind in (("stop", Stop), ("after", After)):
             table = values.get(name, {})
             _require_keys(table, kind, f"[{name}]")
             values[name] = kind(**table)
-        values["axes"] = {axis: tuple(given) for axis, given in values["axes"].items()}
+        values["axes"] = {
+            axis: _listed(f"axis {axis!r}", given) for axis, given in values["axes"].items()
+        }
         for name in ("seeds", "groups"):
             if values.get(name) is not None:
-                values[name] = tuple(values[name])
+                values[name] = _listed(name, values[name])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,6 +202,12 @@ class ZooProtocol:
         return tuple(
             Model(number, {**self.fixed, **cell}, seed) for number, (cell, seed) in enumerate(pairs)
         )
+
+
+def _listed(what: str, given: Any) -> tuple[Any, ...]:
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"{what} must be a list of values, got {given!r}")
+    return tuple(given)
 
 
 def _require_keys(

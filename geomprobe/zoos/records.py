@@ -6,6 +6,8 @@ gap.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -40,6 +42,8 @@ class Record:
     seconds : mapping of str to float
         Of training, and of each group of measures.
     gaps : mapping of str to float
+    raised : bool
+        Whether something raised: the model is then not finished, and tried again by the next run.
     """
 
     number: int
@@ -50,6 +54,7 @@ class Record:
     measures: Mapping[str, Estimate]
     seconds: Mapping[str, float]
     gaps: Mapping[str, float]
+    raised: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ class ZooFolder:
 
     @property
     def finished(self) -> set[int]:
-        """Numbers of the models that are recorded."""
+        """Numbers of the models that are trained, or known not to converge."""
         return {int(path.stem) for path in (self.path / _GAPS).glob("*.json")}
 
     def write(self, record: Record) -> None:
@@ -133,22 +138,32 @@ class ZooFolder:
             "seconds": encode(record.seconds),
         }
         write_json(self.path / _MEASURES / name, document)
+        if record.raised:
+            return
         # Last: it is what says that the model is finished.
         write_json(self.path / _GAPS / name, {"number": record.number, **encode(record.gaps)})
 
     def gather(self) -> None:
-        """Write all records as two tables, ``measures.parquet`` and ``gaps.parquet``."""
+        """Write all records, if any, as two tables: ``measures.parquet`` and ``gaps.parquet``."""
         import pandas as pd
 
         require_parquet()
-        done = sorted(self.finished)
-        measures = pd.DataFrame(
-            [_row(read_json(self.path / _MEASURES / f"{n:05d}.json")) for n in done]
-        )
-        gaps = pd.DataFrame([read_json(self.path / _GAPS / f"{n:05d}.json") for n in done])
+        rows = {
+            name: [read_json(path) for path in sorted((self.path / name).glob("*.json"))]
+            for name in (_MEASURES, _GAPS)
+        }
+        if not rows[_MEASURES]:
+            return
+        measures = pd.DataFrame([_row(row) for row in rows[_MEASURES]])
+        gaps = pd.DataFrame(rows[_GAPS], columns=None if rows[_GAPS] else ["number"])
         for name, table in ((_MEASURES, measures), (_GAPS, gaps)):
             with writing_atomically(self.path / f"{name}.parquet") as unfinished:
                 table.to_parquet(unfinished, index=False)
+
+    def failures(self) -> dict[str, int]:
+        """Return why models have no measures, and how many each, from their records."""
+        found = [read_json(path)["failed"] for path in (self.path / _MEASURES).glob("*.json")]
+        return dict(Counter(reason for reason in found if reason).most_common())
 
     def measures(self) -> pd.DataFrame:
         """Return the table of what was measured: a row a model; no gap is read."""
@@ -171,7 +186,7 @@ class ZooFolder:
 def _row(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row: a column for each setting, fact and time, three for each measure."""
     row = {"number": document["number"], "seed": document["seed"]}
-    row |= {f"settings.{name}": value for name, value in document["settings"].items()}
+    row |= {f"settings.{name}": cell(value) for name, value in document["settings"].items()}
     row["failed"] = document["failed"] or ""
     row |= document["facts"]
     for name, written in document["measures"].items():
@@ -180,6 +195,11 @@ def _row(document: Mapping[str, Any]) -> dict[str, Any]:
         row[f"{name}.note"] = estimate.note
     seconds = {name: decode_number(value) for name, value in document["seconds"].items()}
     return row | {f"seconds.{name}": value for name, value in seconds.items()}
+
+
+def cell(value: Any) -> Any:
+    """Return a setting as it stands in a table: a list or a table as JSON."""
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
 def require_parquet() -> None:

@@ -61,8 +61,9 @@ def run_zoo(
 
     Notes
     -----
-    A model that does not converge, or whose training raises, is a record that says so. Each is
-    trained by one thread, so that the result does not depend on how many there are.
+    A model that does not converge is a record that says so, and so is one whose training or
+    measuring raises, which the next run tries again. Each is trained by one thread, so that the
+    result does not depend on how many there are.
     """
     from tqdm.auto import tqdm
 
@@ -87,8 +88,7 @@ def run_zoo(
                 bar.update()
     except KeyboardInterrupt:
         pass
-    if home.finished:
-        home.gather()
+    home.gather()
     return home
 
 
@@ -125,6 +125,7 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
     seconds: dict[str, float] = {}
     measures: dict[str, Estimate] = {}
     found: dict[str, float] = {}
+    raised = False
     try:
         with _ONE_AT_A_TIME, streams_kept(model.seed), _one_thread():
             training = Training(_task(protocol, model), model.settings, model.seed)
@@ -136,7 +137,7 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
             if not failed:
                 measures = _measured(protocol, model, training, seconds)
     except Exception as error:
-        failed = f"{type(error).__name__}: {error}"
+        failed, raised = f"{type(error).__name__}: {error}", True
     return Record(
         number=model.number,
         seed=model.seed,
@@ -146,6 +147,7 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
         measures=measures,
         seconds=seconds,
         gaps=found,
+        raised=raised,
     )
 
 

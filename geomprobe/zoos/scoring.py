@@ -15,7 +15,7 @@ from geomprobe.diagnostics import ModelZoo, ScoreTable, scorecard
 from geomprobe.diagnostics.measures import BASELINES, MEASURES
 from geomprobe.storage import PathLike, read_json, write_json
 from geomprobe.zoos.protocol import ZooProtocol
-from geomprobe.zoos.records import ZooFolder
+from geomprobe.zoos.records import ZooFolder, cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,10 +123,13 @@ def score_zoo(
                 "or open_held_out=True, once a release; it will be recorded"
             )
         openings = _record_opening(home, measures)
-    rows = measures.merge(home.gaps(), on="number")
+    rows = measures.merge(home.gaps(), on="number", how="left")
     kept = rows[rows["failed"] == ""]
     if not len(kept):
-        raise ValueError(f"none of {len(rows)} models of zoo {protocol.name} converged")
+        most = rows["failed"].value_counts().index[0]
+        raise ValueError(
+            f"none of {len(rows)} models of zoo {protocol.name} has measures; most often: {most}"
+        )
     axes = [axis for axis in protocol.axes if kept[_column(axis)].nunique() > 1]
     names = [name for name in MEASURES if name in kept]
     for name in names:
@@ -181,7 +184,7 @@ def _left_out(protocol: ZooProtocol, rows: pd.DataFrame) -> pd.DataFrame:
     counts = []
     for axis, values in protocol.axes.items():
         for value in values:
-            here = rows[rows[_column(axis)] == value]
+            here = rows[rows[_column(axis)] == cell(value)]
             out = int((here["failed"] != "").sum())
             counts.append({"axis": axis, "value": str(value), "models": len(here), "left out": out})
     table: pd.DataFrame = pd.DataFrame(counts)
@@ -232,7 +235,7 @@ def _cards(table: ScoreTable) -> str:
                 f"{card.reliability:.2f}",
                 f"{card.adjusted_p:.3f}",
                 f"{card.failed:.0%}",
-                card.verdict,
+                f"{card.verdict}: {card.reason}" if card.reason else card.verdict,
             ]
         )
     head = (

@@ -36,7 +36,18 @@ def test_the_line_tells_the_number_and_the_bound():
     assert line == "geom/fisher/model/trace is 3 ± 0.5, and must not be > 2"
 
 
-@pytest.mark.parametrize("text", ["", "trace > 2", "geom/a/b/c = 2", "geom/a/b/c > two", "geom/a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "trace > 2",
+        "geom/a/b/c = 2",
+        "geom/a/b/c > two",
+        "geom/a",
+        "geom/a/b/c > nan",
+        "geom/a/b/c >> 2",
+    ],
+)
 def test_what_is_no_condition_is_refused(text):
     with pytest.raises(ValueError, match="a condition must read like"):
         Condition.parse(text)

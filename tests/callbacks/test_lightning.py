@@ -105,6 +105,18 @@ def test_it_goes_on_from_a_checkpoint_of_the_trainer(pl, tmp_path):
         assert len([record for record in one.monitor.history if record.values]) == 5
 
 
+def test_a_checkpoint_of_the_last_step_of_an_epoch_has_its_end_told_later(pl, tmp_path):
+    """Lightning writes it before the epoch's end, and does not tell of that again."""
+    kept = pytest.importorskip(f"{pl.__name__}.callbacks").ModelCheckpoint(
+        tmp_path, "{step}", every_n_train_steps=4, save_top_k=-1
+    )
+    whole, parts = LightningMonitor(X, **NET), LightningMonitor(X, **NET)
+    fit(pl, tmp_path, [whole, kept], enable_checkpointing=True)
+    fit(pl, tmp_path, [parts], ckpt=tmp_path / "step=4.ckpt")
+    assert [(r.step, r.epoch) for r in parts.monitor.history] == [(4, 1.0), (8, 2.0), (12, 3.0)]
+    assert facts(whole.monitor) == facts(parts.monitor)
+
+
 def test_early_stopping_and_the_best_model_by_a_number_of_geometry(pl, tmp_path):
     callbacks = pytest.importorskip(f"{pl.__name__}.callbacks")
     stop = callbacks.EarlyStopping(TIME, mode="min", patience=1)

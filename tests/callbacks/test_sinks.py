@@ -152,3 +152,5 @@ def test_a_sink_that_cannot_be_called_is_refused():
     for wrong in ("geometry.csv", CSVSink):
         with pytest.raises(TypeError, match="a sink must be a callable that takes a Record"):
             monitor(wrong)
+    with pytest.raises(TypeError, match=r"sinks must be a list of sinks, got one: sinks=\["):
+        gp.Monitor(network(), X, sinks=print)

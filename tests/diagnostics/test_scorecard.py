@@ -106,7 +106,7 @@ def test_numbers_that_are_missing():
     assert found["signal"].failed == pytest.approx(10 / 108)
     assert found["signal"].verdict == "predictive"
     assert found["noise"].verdict == "under-powered"
-    assert "only 5 of 108 cells" in found["noise"].reason
+    assert "5 of 108 cells have a number, and a score takes 8" in found["noise"].reason
 
 
 def test_seeds_are_averaged_in_their_cells_and_judged_within_them():

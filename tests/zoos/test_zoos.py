@@ -36,6 +36,9 @@ def build(*, seed, width):
     model = nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 3))
     return Task(model, some(30, 0), some(300, 1))
 
+def listed(*, seed, width):
+    return build(seed=seed, width=width[0])
+
 def wrong(*, seed, width):
     return 3
 """
@@ -105,6 +108,10 @@ def test_a_protocol_is_read_and_written_and_told_apart(mine):
         ({"groups": ["odd"]}, "no group of measures"),
         ({"sedes": [1]}, "no key"),
         ({"stop": {"patience": 3}}, "no key"),
+        ({"stop": 3}, r"\[stop\] must be a table, got 3"),
+        ({"axes": {"act": "relu"}}, "axis 'act' must be a list of values, got 'relu'"),
+        ({"axes": {"norm": [False, "batch"]}}, "axis 'norm' needs values of one type"),
+        ({"seeds": 3}, "seeds must be a list of values, got 3"),
     ],
 )
 def test_protocols_that_cannot_be_used(mine, change, said):
@@ -160,11 +167,33 @@ def test_a_model_that_fails_is_a_record(mine):
             "seeds": [0],
         }
     )
-    table = run_zoo(protocol, "some").measures()
+    home = run_zoo(protocol, "some")
+    assert home.finished == {1, 3}  # What raised is tried again by the next run.
+    assert home.failures()["RuntimeError: no such width"] == 2
+    table = home.measures()
     failed = table.set_index(["settings.lr", "settings.width"])["failed"]
     assert failed[0.1, 16] == ""
     assert failed[0.1, 13] == "RuntimeError: no such width"
     assert "not finite" in failed[1e30, 16]
+
+
+def test_an_axis_of_lists_is_scored(mine):
+    axes = {"lr": [0.1, 0.2], "batch_size": [5, 10], "width": [[16], [32, 32]]}
+    changed = {"build": "my_zoo:listed", "axes": axes, "seeds": [0]}
+    run_zoo(ZooProtocol.from_dict({**mine.to_dict(), **changed}), "listed")
+    scores = score_zoo("listed", replicates=20, draws=20)
+    assert scores.left_out["models"].tolist() == [4] * 6
+
+
+def test_when_everything_raises_the_reason_is_told(mine):
+    changed = {**mine.to_dict(), "axes": {"lr": [0.1, 0.2]}, "seeds": [0]}
+    changed["fixed"] = {"batch_size": 10, "width": 13}
+    home = run_zoo(ZooProtocol.from_dict(changed), "none")
+    assert home.finished == set()
+    with pytest.raises(
+        ValueError, match=r"none of 2 models .* has measures; most .* no such width"
+    ):
+        score_zoo("none")
 
 
 def test_what_cannot_be_run_is_refused_before_training(mine):
