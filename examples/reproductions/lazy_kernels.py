@@ -64,7 +64,7 @@ def network(width: int) -> nn.Sequential:
 
 
 def distance_from_limit(width: int, seed: int, x: Tensor, limit: np.ndarray) -> float:
-    """Return the relative distance of the kernel of a random network from that of infinite width."""
+    """Return the relative distance of a random network's kernel from that of infinite width."""
     torch.manual_seed(seed)
     kernel = ntk(network(width).double(), gp.Samples(x)).matrix
     return float(np.linalg.norm(kernel - limit) / np.linalg.norm(limit))
