@@ -158,10 +158,10 @@ class FrameworkMonitor:
             state = {**self.monitor.state_dict(), "cadence": {"steps": step, "epochs": epoch}}
         if state is not None:
             self.monitor.load_state_dict(state)
-            # A checkpoint of the last step of an epoch is written before the epoch's end is told.
-            for _ in range(epoch - self.monitor.state_dict()["cadence"]["epochs"]):
-                self._ask(Monitor.epoch_end)
         self._state, self._watching, self._taken_up, self.metrics = None, True, 0, {}
+        # A checkpoint of the last step of an epoch is written before the epoch's end is told.
+        for _ in range(epoch - self.monitor.state_dict()["cadence"]["epochs"]):
+            self._ask(Monitor.epoch_end)
 
     def _step(self, loss: Any = None) -> None:
         """Say that the optimizer has taken a step."""
