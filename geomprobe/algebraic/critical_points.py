@@ -18,9 +18,9 @@ from geomprobe.algebraic.bent_loss import (
     slope_of,
 )
 from geomprobe.algebraic.functional_dimension import Cotangents, jacobian_factors
-from geomprobe.algebraic.precise import in_double_precision, in_precision
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.hooks import quiet
+from geomprobe.hooks.precise import in_double_precision, in_precision
 from geomprobe.jacobians import row_epsilon, trainable_parameters
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array

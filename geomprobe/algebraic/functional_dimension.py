@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomprobe.algebraic.precise import in_double_precision
 from geomprobe.evidence import Samples, forward
 from geomprobe.hooks import quiet
 from geomprobe.hooks.names import canonical_name
+from geomprobe.hooks.precise import in_double_precision
 from geomprobe.jacobians import Parameters, jacobian_products, row_epsilon, trainable_parameters
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array

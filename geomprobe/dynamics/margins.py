@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from geomprobe.dynamics.samples import require_samples
 from geomprobe.dynamics.time_blocks import block_jackknife, t_interval
 from geomprobe.evidence import Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
+from geomprobe.hooks.precise import in_precision
 from geomprobe.hooks.selection import unwrap
 from geomprobe.jacobians import trainable_parameters
 from geomprobe.storage import Array
@@ -252,7 +252,7 @@ def margin_growth(
     if len(names) < len(dict(model.named_parameters())):
         raise ValueError("some parameters are frozen, and a norm of the others is no scale")
     own, _ = _double(model, data)
-    double, smallest, directions = _in_double(data), [], []
+    double, smallest, directions = in_precision(data, torch.float64), [], []
     degree = homogeneity_degree(_at(own, held[-1], names), data)
     for state in held:
         _at(own, state, names)
@@ -297,16 +297,7 @@ def _double(model: nn.Module, data: Samples) -> tuple[nn.Module, Any]:
         own = copy.deepcopy(unwrap(model)).to("cpu").double()
     for module in own.modules():
         module.training = False
-    return own, _in_double(data).inputs
-
-
-def _in_double(data: Samples) -> Samples:
-    def converted(leaf: Any) -> Any:
-        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
-        return leaf.double() if real else leaf
-
-    parts = data.to("cpu").parts
-    return Samples(pytree.tree_map(converted, parts[0]), *parts[1:])
+    return own, in_precision(data, torch.float64).inputs
 
 
 def _outputs(model: nn.Module, inputs: Any, factor: float) -> Tensor:

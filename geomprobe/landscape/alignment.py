@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
+from geomprobe.hooks.precise import in_double_precision
 from geomprobe.landscape.copies import (
     copied,
-    precise,
     require_alike,
     require_data,
     require_one_code,
@@ -162,7 +162,7 @@ def align(
         bad = [name for name, t in state_of(model).items() if not bool(torch.isfinite(t).all())]
         if bad:
             raise ValueError(f"{bad[0]!r} of {title} is not finite")
-    (one, own_data), (two, _) = precise(a, data), precise(b, data)
+    (one, own_data, _), (two, *_) = (in_double_precision(model, data) for model in (a, b))
     require_one_code(one, two, own_data)
     found = symmetries(b, data)
     target, other = state_of(one), state_of(two)
@@ -201,7 +201,7 @@ def align(
         source,
         factors,
         _distance(target, other, weights),
-        _distance(target, state_of(precise(aligned, data)[0]), weights),
+        _distance(target, state_of(in_double_precision(aligned, data)[0]), weights),
         difference,
         f"{match} matching" + (" and rescaling" if rescale else ""),
     )
@@ -244,7 +244,7 @@ def distance(
     normal = []
     for model in (a, b):
         found = symmetries(model, data)
-        own = precise(model, data)[0]
+        own = in_double_precision(model, data)[0]
         identity = np.arange(found.n_atoms)
         factors = found.factors(unit_norms(found, state_of(own)))
         normal.append(copied(own, found.apply(state_of(own), identity, factors)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,28 +47,6 @@ def copied(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> nn.Mo
             for name, value in state.items():
                 tensors[name].copy_(value)
     return own
-
-
-def precise(model: nn.Module, data: Samples) -> tuple[nn.Module, Samples]:
-    """Return a copy on the CPU in evaluation mode and its data, in float64 where that runs."""
-    own = copied(model).to("cpu")
-    for module in own.modules():
-        module.training = False
-    data = data.to("cpu")
-    double, converted = copy.deepcopy(own).double(), _doubled(data)
-    try:
-        outputs_of(double, converted.take(slice(0, 2)))
-    except (RuntimeError, TypeError, ValueError):
-        return own, data
-    return double, converted
-
-
-def _doubled(data: Samples) -> Samples:
-    def converted(leaf: Any) -> Any:
-        real = isinstance(leaf, Tensor) and leaf.is_floating_point()
-        return leaf.double() if real else leaf
-
-    return Samples(*(pytree.tree_map(converted, part) for part in data.parts))
 
 
 def outputs_of(model: nn.Module, data: Samples) -> list[Tensor]:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from geomprobe.evidence import Samples
+from geomprobe.hooks.precise import in_double_precision
 from geomprobe.landscape.copies import (
     State,
     copied,
     outputs_of,
-    precise,
     require_alike,
     require_data,
     state_of,
@@ -198,7 +198,7 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     )
     if not alone and len(data) < 2:
         raise ValueError("batch normalization without running statistics needs two samples, got 1")
-    own, one = precise(model, data.take(slice(0, 1 if alone else 2)))
+    own, one, _ = in_double_precision(model, data.take(slice(0, 1 if alone else 2)))
     units = trace(own, one.inputs)
     order = {name: number for number, name in enumerate(units.used)}
     axes = sorted(units.axes, key=lambda axis: (order.get(axis.name, len(order)), axis.start))
@@ -282,7 +282,7 @@ def verify_same_function(
         It is above the tolerance, outputs differ in number or shape, or there are no samples.
     """
     require_data(data)
-    (one, own_data), (two, _) = precise(a, data), precise(b, data)
+    (one, own_data, _), (two, *_) = (in_double_precision(model, data) for model in (a, b))
     return _difference(one, two, own_data, tolerance)
 
 
@@ -314,7 +314,7 @@ def moved_copy(
     ValueError
         It is not the same function.
     """
-    own, own_data = precise(model, data)
+    own, own_data, _ = in_double_precision(model, data)
     state = found.apply(state_of(own), source, log_factors)
     difference = _difference(own, copied(own, state), own_data)
     return copied(model, state), difference
@@ -341,7 +341,7 @@ def canonical(model: nn.Module, data: Samples) -> nn.Module:
         What :func:`symmetries` refuses, or the copy is not the same function.
     """
     found = symmetries(model, data)
-    state = state_of(precise(model, data)[0])
+    state = state_of(in_double_precision(model, data)[0])
     logs = unit_norms(found, state)
     identity = np.arange(found.n_atoms)
     factors = found.factors(logs)
@@ -471,6 +471,8 @@ def random_equivalent(
         )
         source[places] = sources
     logs = rescale * generator.standard_normal(len(found.scalings))
-    low, high = _limits(found, permuted(state_of(precise(model, data)[0]), found.axes, source))
+    low, high = _limits(
+        found, permuted(state_of(in_double_precision(model, data)[0]), found.axes, source)
+    )
     logs = np.clip(logs, low, high)
     return moved_copy(model, data, found, source, found.factors(logs))[0]

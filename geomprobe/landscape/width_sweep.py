@@ -13,10 +13,11 @@ from torch import nn
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet, streams_kept
+from geomprobe.hooks.precise import in_double_precision
 from geomprobe.jacobians import jacobian_products, row_epsilon, trainable_parameters
 from geomprobe.landscape.alignment import align
 from geomprobe.landscape.barriers import linear_barrier
-from geomprobe.landscape.copies import precise, require_data
+from geomprobe.landscape.copies import require_data
 from geomprobe.landscape.paths import LARGEST_PASS, Traveller
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
@@ -224,7 +225,7 @@ def _one(
 
 def _kernel(model: nn.Module, data: Samples) -> tuple[int, float, int, int]:
     """Return the Jacobian's rank, the kernel's smallest eigenvalue, and the Jacobian's shape."""
-    own, own_data = precise(model, data)
+    own, own_data, _ = in_double_precision(model, data)
     with quiet(own):
         parameters = trainable_parameters(own)
         with torch.no_grad():

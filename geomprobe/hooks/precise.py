@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from geomprobe.evidence import Samples, forward
-from geomprobe.hooks import quiet
+from geomprobe.hooks.quiet import quiet
+from geomprobe.hooks.selection import unwrap
 
 
 def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Samples, str]:
@@ -41,7 +42,7 @@ def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Sam
 
     try:
         with quiet(model):
-            own = copy.deepcopy(getattr(model, "_orig_mod", model)).to("cpu")
+            own = copy.deepcopy(unwrap(model)).to("cpu")
     except Exception as error:
         raise ValueError(
             f"the model cannot be copied, to be looked at in double precision: {error}"
@@ -52,7 +53,7 @@ def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Sam
     precise = in_precision(data, torch.float64)
     try:
         with quiet(double), torch.no_grad():
-            forward(double, precise.take(slice(0, 1)).inputs)
+            forward(double, precise.take(slice(0, 2)).inputs)
     except (RuntimeError, TypeError, ValueError) as error:
         return own, data.to("cpu"), f"The model cannot run in double precision: {error}."
     return double, precise, ""
