@@ -5,19 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import nn
 
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
-from geomprobe.landscape.copies import (
-    copied,
-    require_alike,
-    require_data,
-    require_one_code,
-    state_of,
-)
-from geomprobe.landscape.paths import LARGEST_PASS, LossPath, Traveller, mixed, path_losses
+from geomprobe.landscape.paths import LARGEST_PASS, LossPath, departure, mixed, paths_of
 from geomprobe.values import ByValue
 
 if TYPE_CHECKING:
@@ -119,21 +111,10 @@ def linear_barrier(
     """
     if points < 3:
         raise ValueError(f"points must be at least 3, got {points}")
-    require_alike({"a": a, "b": b})
-    if test is not None:
-        require_data(test, targets=True)
-    traveller = Traveller(a, data, loss, batch_size, reset_bn)
-    require_one_code(a, b, data)
-    ends = [state_of(copied(model)) for model in (a, b)]
-    ends[1] = {name: tensor.to(traveller.data_device) for name, tensor in ends[1].items()}
-    weights = [name for name, _ in traveller.model.named_parameters()]
-    grid = np.linspace(0, 1, points)
+    traveller, *ends = departure(a, b, data, loss, test, batch_size, reset_bn)
     method = f"straight line, {points} positions" + (
         ", statistics taken anew" if traveller.reset_bn else ""
     )
-    paths = [
-        path_losses(traveller, lambda t: mixed((1 - t, t), ends), grid, weights, samples, method)
-        for samples in (data, test)
-        if samples is not None
-    ]
-    return LinearBarrier(*paths)
+    return LinearBarrier(
+        *paths_of(traveller, lambda t: mixed((1 - t, t), ends), points, test, method)
+    )

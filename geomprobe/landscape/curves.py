@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import streams_kept
-from geomprobe.landscape.copies import (
-    copied,
-    require_alike,
-    require_data,
-    require_one_code,
-    state_of,
+from geomprobe.landscape.copies import copied
+from geomprobe.landscape.paths import (
+    LARGEST_PASS,
+    LossPath,
+    Traveller,
+    departure,
+    mixed,
+    paths_of,
 )
-from geomprobe.landscape.paths import LARGEST_PASS, LossPath, Traveller, mixed, path_losses
 from geomprobe.storage import Array
 
 if TYPE_CHECKING:
@@ -179,13 +180,7 @@ def low_loss_curve(
             raise ValueError(f"{name} must be at least {least}, got {number}")
     if not 0 < lr < math.inf:
         raise ValueError(f"lr must be positive and finite, got {lr}")
-    require_alike({"a": a, "b": b})
-    if test is not None:
-        require_data(test, targets=True)
-    traveller = Traveller(a, data, loss, batch_size, reset_bn)
-    require_one_code(a, b, data)
-    first = state_of(copied(a))
-    last = {name: tensor.to(traveller.data_device) for name, tensor in state_of(copied(b)).items()}
+    traveller, first, last = departure(a, b, data, loss, test, batch_size, reset_bn)
     chain = [mixed((1 - s, s), (first, last)) for s in np.linspace(0, 1, bends + 2).tolist()]
     training = _train(traveller, chain, kind, steps, lr, random_state)
 
@@ -193,15 +188,8 @@ def low_loss_curve(
         return mixed(_shares(kind, len(chain), t), chain)
 
     method = f"{kind} of {bends} bends, {steps} steps; {points} positions"
-    weights = [name for name, _ in traveller.model.named_parameters()]
-    grid = np.linspace(0, 1, points)
-    paths = [
-        path_losses(traveller, at, grid, weights, samples, method)
-        for samples in (data, test)
-        if samples is not None
-    ]
-    other = paths[1] if test is not None else None
-    return LowLossCurve(paths[0], other, training, kind, tuple(chain), copied(a))
+    path, other = paths_of(traveller, at, points, test, method)
+    return LowLossCurve(path, other, training, kind, tuple(chain), copied(a))
 
 
 def _shares(kind: str, n: int, t: float) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,6 +25,7 @@ from geomprobe.jacobians import (
 )
 from geomprobe.landscape.copies import require_data
 from geomprobe.landscape.fusion import Fused, fuse
+from geomprobe.landscape.single_losses import is_mean, losses_alone, whole_loss
 from geomprobe.storage import Array
 
 #: Bytes of the largest intermediate tensor of a pass: it then stays in the caches of the processor,
@@ -72,7 +73,7 @@ class Evaluation:
         )
         self._fused: Fused | None = None
         self.batch_size = batch_size or self._fitting()
-        self.paired = self._mapped = True
+        self.paired = True
         self._whole()
         self._fused = fuse(self.model, self.data.take(slice(0, self.batch_size)), self.parameters)
 
@@ -109,7 +110,7 @@ class Evaluation:
         outputs = self._outputs(values)
         if not self.paired:
             return float(self.loss(outputs, self.data.targets)), None
-        losses = self._alone(outputs).double().cpu()
+        losses = losses_alone(self.loss, outputs, self.data.targets).double().cpu()
         return float(losses.mean()), losses.numpy()
 
     def _outputs(self, values: Parameters) -> Any:
@@ -122,23 +123,6 @@ class Evaluation:
 
         return passed(call, self.data, self.batch_size)
 
-    def _alone(self, outputs: Any) -> Tensor:
-        """Return the loss of each sample by itself."""
-        targets = self.data.targets
-        if self._mapped and isinstance(outputs, Tensor) and targets is not None:
-            try:
-                mapped: Tensor = vmap(self._one)(outputs, targets)
-                return mapped
-            except (MemoryError, torch.cuda.OutOfMemoryError):
-                raise
-            except Exception:  # Of what vmap cannot follow, such as a loss that asks for values.
-                self._mapped = False
-        each = Samples(outputs, targets).batches(1)
-        return torch.stack([self.loss(one.inputs, one.targets).reshape(()) for one in each])
-
-    def _one(self, output: Tensor, target: Tensor) -> Tensor:
-        return self.loss(output[None], target[None]).reshape(())
-
     def _whole(self) -> None:
         """Check the loss at the centre, and whether it is the mean over samples."""
         outputs = self._outputs(self.parameters)
@@ -147,24 +131,13 @@ class Evaluation:
                 f"outputs of {len(self.data)} samples have a first axis of "
                 f"{leading_size(outputs)}: they must have the samples along it"
             )
-        whole = self.loss(outputs, self.data.targets)
-        if not isinstance(whole, Tensor) or whole.numel() != 1:
-            found = tuple(whole.shape) if isinstance(whole, Tensor) else type(whole).__name__
-            raise ValueError(
-                f"the loss is {found}, expected one number: the mean over the samples of a batch"
-            )
-        if not bool(torch.isfinite(whole)):
-            raise ValueError(
-                f"the loss at the parameters of the model is {float(whole)}: there is no centre to "
-                "look around from"
-            )
+        targets = self.data.targets
+        whole = whole_loss(self.loss, outputs, targets, "at the parameters of the model")
         if isinstance(outputs, Tensor):
             few = self.data.take(slice(0, 4))
             alone = torch.cat([forward(self.model, two.inputs) for two in few.batches(2)])
             require_independence(alone, outputs[: len(few)], row_epsilon(self.parameters))
-        mean = float(self._alone(outputs).double().mean())
-        near = max(1e-4, 4 * torch.finfo(whole.dtype).eps)
-        self.paired = abs(mean - float(whole)) <= near * max(abs(mean), abs(float(whole)))
+        self.paired = is_mean(whole, losses_alone(self.loss, outputs, targets), 1e-4)
 
     def _fitting(self) -> int:
         """Return how many samples to pass at a time."""

@@ -12,15 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils import _pytree as pytree
 
 from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.findings import Estimate
 from geomprobe.hooks import streams_kept
-from geomprobe.landscape.copies import copied, require_data, state_of
+from geomprobe.landscape.copies import (
+    State,
+    copied,
+    require_alike,
+    require_data,
+    require_one_code,
+    state_of,
+)
 from geomprobe.landscape.evaluation import passed
+from geomprobe.landscape.single_losses import is_mean, losses_alone, whole_loss
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
@@ -157,11 +164,7 @@ class Traveller:
         self.state = state_of(self.model)
         device = next(iter(self.state.values())).device
         self.data, self.loss, self.batch_size = data.to(device), loss, batch_size
-        self.norms = [
-            module
-            for module in self.model.modules()
-            if isinstance(module, _NormBase) and module.running_mean is not None
-        ]
+        self.norms = _norms(self.model)
         self.reset_bn = reset_bn and bool(self.norms)
         if self.reset_bn and len(data) < 2:
             raise ValueError("statistics of batch normalization need at least two samples")
@@ -182,7 +185,7 @@ class Traveller:
         with streams_kept(), torch.no_grad():
             here = self._renormalized(state) if self.reset_bn else state
             found = [
-                _each(self.loss, self.outputs(here, batch), batch.targets)
+                losses_alone(self.loss, self.outputs(here, batch), batch.targets)
                 for batch in data.batches(self.batch_size)
             ]
         return torch.cat(found).double().cpu().numpy()
@@ -221,9 +224,7 @@ class Traveller:
         tensors = state_of(own)
         for name, value in state.items():
             tensors[name].copy_(value)
-        norms = [
-            m for m in own.modules() if isinstance(m, _NormBase) and m.running_mean is not None
-        ]
+        norms = _norms(own)
         for norm in norms:
             norm.reset_running_stats()
             norm.training = True
@@ -238,32 +239,14 @@ class Traveller:
         return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _each(loss: Loss, outputs: Any, targets: Any) -> Tensor:
-    """Return the loss of each sample by itself, (n,)."""
-
-    def one(output: Any, target: Any) -> Tensor:
-        alone = pytree.tree_map(lambda leaf: leaf[None], (output, target))
-        return loss(*alone).reshape(())
-
-    try:
-        return vmap(one)(outputs, targets)
-    except RuntimeError:  # What vmap cannot follow, such as a loss that asks for values.
-        each = Samples(outputs, targets).batches(1)
-        return torch.stack([loss(single.inputs, single.targets).reshape(()) for single in each])
+def _norms(model: nn.Module) -> list[_NormBase]:
+    """Return the batch normalizations that keep running statistics."""
+    return [m for m in model.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
 
 
 def _require_mean(loss: Loss, outputs: Any, targets: Any) -> None:
-    together = loss(outputs, targets)
-    if not isinstance(together, Tensor) or together.numel() != 1:
-        found = tuple(together.shape) if isinstance(together, Tensor) else type(together).__name__
-        raise ValueError(
-            f"the loss is {found}, expected one number: the mean over the samples of a batch"
-        )
-    if not bool(torch.isfinite(together)):
-        raise ValueError(f"the loss of the first network is {float(together)}")
-    alone = float(_each(loss, outputs, targets).double().mean())
-    near = max(1e-3, 4 * torch.finfo(together.dtype).eps)
-    if not abs(alone - float(together)) <= near * max(abs(alone), abs(float(together)), 1e-12):
+    together = whole_loss(loss, outputs, targets, "of the first network")
+    if not is_mean(together, losses_alone(loss, outputs, targets), 1e-3):
         raise ValueError(
             "the loss of a batch is not the mean of those of its samples, and a barrier has no "
             'standard error then: give a loss with reduction="mean" and without weights of '
@@ -305,6 +288,57 @@ def path_losses(
                 "samples"
             )
     return LossPath(positions, losses, np.array(arc), method)
+
+
+def paths_of(
+    traveller: Traveller,
+    state_at: Callable[[float], Mapping[str, Tensor]],
+    points: int,
+    test: Samples | None,
+    method: str,
+) -> tuple[LossPath, LossPath | None]:
+    """Return the losses along a path on the traveller's own data, and on others if there are any.
+
+    Raises
+    ------
+    ValueError
+        What :func:`path_losses` refuses.
+    """
+    weights = [name for name, _ in traveller.model.named_parameters()]
+    grid = np.linspace(0, 1, points)
+
+    def on(samples: Samples) -> LossPath:
+        return path_losses(traveller, state_at, grid, weights, samples, method)
+
+    return on(traveller.data), None if test is None else on(test)
+
+
+def departure(
+    a: nn.Module,
+    b: nn.Module,
+    data: Samples,
+    loss: Loss,
+    test: Samples | None,
+    batch_size: int,
+    reset_bn: bool,
+) -> tuple[Traveller, State, State]:
+    """Check two networks and data; return a traveller, and the tensors of both where it is.
+
+    Raises
+    ------
+    TypeError
+        Data that are not Samples of tensors.
+    ValueError
+        Networks of different architectures, and what :class:`Traveller` refuses.
+    """
+    require_alike({"a": a, "b": b})
+    if test is not None:
+        require_data(test, targets=True)
+    traveller = Traveller(a, data, loss, batch_size, reset_bn)
+    require_one_code(a, b, data)
+    device = traveller.data_device
+    last = {name: tensor.to(device) for name, tensor in state_of(copied(b)).items()}
+    return traveller, state_of(copied(a)), last
 
 
 def mixed(shares: Sequence[float], states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
