@@ -39,6 +39,18 @@ def trainable_parameters(model: nn.Module) -> Parameters:
     return trainable
 
 
+def split(vector: Tensor, like: Parameters) -> Parameters:
+    """Return a flat vector as parameters by name."""
+    parts = torch.split(vector, [value.numel() for value in like.values()])
+    pairs = zip(like.items(), parts, strict=True)
+    return {name: part.reshape(value.shape).to(value) for (name, value), part in pairs}
+
+
+def flat(values: Parameters) -> Tensor:
+    """Return parameters as one vector."""
+    return torch.cat([value.reshape(-1) for value in values.values()])
+
+
 def row_dtype(parameters: Parameters) -> torch.dtype:
     """Return the precision rows are kept in: the parameters' own, and float32 at least."""
     dtype = torch.float32

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from geomprobe.dynamics.margins import margins_of
 from geomprobe.findings import Estimate
 
 
@@ -20,11 +21,9 @@ def margins(outputs: Tensor, classes: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n,)
-        Negative where the sample is misclassified.
+        In float64, negative where the sample is misclassified.
     """
-    own = outputs.gather(1, classes[:, None])
-    others = outputs.scatter(1, classes[:, None], -torch.inf)
-    return (own - others.max(dim=1, keepdim=True).values)[:, 0]
+    return torch.from_numpy(margins_of(outputs, classes))
 
 
 def margin(outputs: Tensor, classes: Tensor, *, share: float = 0.1) -> Estimate:

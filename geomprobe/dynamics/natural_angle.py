@@ -11,18 +11,16 @@ from torch import Tensor, nn
 
 from geomprobe.dynamics.output_metric import (
     Metric,
-    flat,
     function_of,
     lowered,
     pulled,
     pushed,
     require_metric,
-    split,
 )
 from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks import quiet
-from geomprobe.jacobians import trainable_parameters
+from geomprobe.jacobians import flat, split, trainable_parameters
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from geomprobe.clouds import Trajectory
-from geomprobe.dynamics.output_metric import Metric, pushed, require_metric, split, squared
+from geomprobe.dynamics.output_metric import Metric, pushed, require_metric, squared
 from geomprobe.dynamics.samples import require_samples
 from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
-from geomprobe.jacobians import trainable_parameters
+from geomprobe.jacobians import split, trainable_parameters
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 from geomprobe.values import ByValue

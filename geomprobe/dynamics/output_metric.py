@@ -129,15 +129,3 @@ def pulled(model: nn.Module, data: Samples, at: Parameters, vectors: Tensor) -> 
         pull_back = vjp(function_of(model, data), at)[1]
         (gradients,) = pull_back(vectors)
     return gradients  # type: ignore[no-any-return]
-
-
-def split(vector: Tensor, like: Parameters) -> Parameters:
-    """Return a flat vector as parameters by name."""
-    parts = torch.split(vector, [value.numel() for value in like.values()])
-    pairs = zip(like.items(), parts, strict=True)
-    return {name: part.reshape(value.shape).to(value) for (name, value), part in pairs}
-
-
-def flat(values: Parameters) -> Tensor:
-    """Return parameters as one vector."""
-    return torch.cat([value.reshape(-1) for value in values.values()])

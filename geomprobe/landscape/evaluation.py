@@ -21,6 +21,7 @@ from geomprobe.jacobians import (
     require_independence,
     row_dtype,
     row_epsilon,
+    split,
     trainable_parameters,
 )
 from geomprobe.landscape.copies import require_data
@@ -90,12 +91,6 @@ class Evaluation:
         way = "as the model computes them" if self._fused is None else self._fused.route
         return f"outputs {way}, {self.batch_size} samples a pass"
 
-    def split(self, vector: Tensor) -> Parameters:
-        """Return a vector of shape (p,) by parameter; a view where the precision is the same."""
-        sizes = [parameter.numel() for parameter in self.parameters.values()]
-        pairs = zip(self.parameters.items(), torch.split(vector, sizes), strict=True)
-        return {name: part.view_as(own).to(own) for (name, own), part in pairs}
-
     def at(self, vector: Tensor) -> tuple[float, Array | None]:
         """Return the loss at a vector of shape (p,), and that of each sample if it is their mean.
 
@@ -104,7 +99,7 @@ class Evaluation:
         value : float
         losses : float64 array of shape (n,), or None
         """
-        values = self.split(vector)
+        values = split(vector, self.parameters)
         if self._fused is not None:
             self._fused.move_to(values)
         outputs = self._outputs(values)

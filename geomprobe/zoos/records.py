@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geomprobe.diagnostics.measures import MEASURES
+from geomprobe.exceptions import needing
 from geomprobe.findings import Estimate
 from geomprobe.storage import decode_number, encode, read_json, write_json, writing_atomically
 from geomprobe.zoos.protocol import ZooProtocol
@@ -204,10 +205,5 @@ def cell(value: Any) -> Any:
 
 def require_parquet() -> None:
     """Raise ImportError, with what to do, if tables cannot be written."""
-    try:
+    with needing("pyarrow for the tables of a zoo", "zoo"):
         import_module("pyarrow")
-    except ImportError as error:
-        raise ImportError(
-            "the tables of a zoo are Parquet files, which take pyarrow: "
-            f"pip install 'geomprobe[zoo]' ({error})"
-        ) from error

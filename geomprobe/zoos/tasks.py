@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from geomprobe.evidence import Samples
+from geomprobe.exceptions import needing
 from geomprobe.hooks.quiet import streams_kept
 from geomprobe.storage import Array, read_arrays, write_arrays
 from geomprobe.zoos.networks import cnn, mlp, relu_teacher
@@ -172,13 +173,8 @@ def _mnist1d_arrays(n: int, seed: int, shuffled: bool) -> dict[str, Array]:
 def _made_mnist1d(n: int, seed: int, shuffled: bool) -> dict[str, Array]:
     import numpy as np
 
-    try:
+    with needing("mnist1d", "zoo"):
         from mnist1d.data import get_dataset_args, make_dataset
-    except ImportError as error:
-        raise ImportError(
-            "MNIST-1D is made by the package mnist1d, which is not installed: "
-            "pip install 'geomprobe[zoo]'"
-        ) from error
     arguments = get_dataset_args()
     arguments.num_samples, arguments.seed, arguments.shuffle_seq = n, seed, shuffled
     with streams_kept():  # It seeds the global streams.
