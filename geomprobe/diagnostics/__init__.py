@@ -22,6 +22,7 @@ from geomprobe.diagnostics.reference_rows import chance_band, noise_ceiling, noi
 from geomprobe.diagnostics.reliability import seed_reliability
 from geomprobe.diagnostics.scorecard import psi_difference, scorecard
 from geomprobe.diagnostics.sign_error import SignErrors, sign_errors
+from geomprobe.diagnostics.takeuchi_penalty import takeuchi_penalty
 from geomprobe.diagnostics.trained import TrainedModel
 from geomprobe.diagnostics.trajectory_group import trajectory_measures
 from geomprobe.diagnostics.within_cells import WithinCells, within_cells
@@ -74,6 +75,7 @@ __all__ = [
     "scorecard",
     "seed_reliability",
     "sign_errors",
+    "takeuchi_penalty",
     "trajectory_measures",
     "weighted_alpha",
     "within_cells",

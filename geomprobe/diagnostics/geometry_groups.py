@@ -10,10 +10,12 @@ from torch.nn import functional
 from geomprobe.diagnostics.kernel_complexity import kernel_complexity
 from geomprobe.diagnostics.layers import weighted_layers
 from geomprobe.diagnostics.reasons import or_reason
+from geomprobe.diagnostics.takeuchi_penalty import takeuchi_penalty
 from geomprobe.diagnostics.trained import TrainedModel
 from geomprobe.findings import Estimate
 
 _FISHER, _KERNEL, _POINTS, _NEAR = 60, 60, 300, 100
+_CHAINS, _BURN_IN, _DRAWS, _BATCH, _LOCALIZATION, _AROUND = 2, 80, 60, 64, 1000.0, 500
 
 
 def representation(trained: TrainedModel) -> dict[str, Estimate]:
@@ -106,7 +108,7 @@ def fisher_spectrum(trained: TrainedModel) -> dict[str, Estimate]:
 
 
 def tangent_kernel(trained: TrainedModel) -> dict[str, Estimate]:
-    """Ask the tangent kernel of 60 training inputs for their classes."""
+    """Ask the tangent kernel of 60 training inputs for their classes, and for the cost of noise."""
     from geomprobe.information import ntk
 
     some, classes = trained.train.take(slice(0, _KERNEL)), trained.classes[:_KERNEL].cpu().numpy()
@@ -114,7 +116,46 @@ def tangent_kernel(trained: TrainedModel) -> dict[str, Estimate]:
     return {
         "kernel_alignment": kernel.alignment(classes, seed=trained.seed),
         "kernel_complexity": kernel_complexity(kernel.by_sample, classes),
+        "takeuchi_penalty": takeuchi_penalty(
+            kernel.matrix,
+            trained.outputs[:_KERNEL].cpu().numpy(),
+            classes,
+            damping=1 / len(trained.train),
+        ),
     }
+
+
+def learning_coefficient(trained: TrainedModel) -> dict[str, Estimate]:
+    """Local learning coefficient, by two short chains that stay near the parameters."""
+    from geomprobe.information import local_learning_coefficient
+
+    found = local_learning_coefficient(
+        trained.model,
+        trained.train.take(slice(0, _AROUND)),
+        loss=functional.cross_entropy,
+        seed=trained.seed,
+        chains=_CHAINS,
+        burn_in=_BURN_IN,
+        draws=_DRAWS,
+        batch_size=_BATCH,
+        localization=_LOCALIZATION,
+    )
+    return {"learning_coefficient": found.estimate}
+
+
+def balance(trained: TrainedModel) -> dict[str, Estimate]:
+    """How far training has moved what gradient flow conserves, relative to its terms."""
+    from geomprobe.dynamics import conservation_drift, conserved_quantities
+
+    if trained.initial is None:
+        return {"balance_drift": Estimate.undefined("the initial parameters are not known")}
+    quantities = conserved_quantities(trained.model)
+    if not len(quantities):
+        return {"balance_drift": Estimate.undefined("no conserved quantity was found")}
+    states = [trained.initial, trained.model.state_dict()]
+    drift = conservation_drift(states, quantities, lr=1.0).drift
+    value = float(np.mean([path[-1] for path in drift.values()]))
+    return {"balance_drift": Estimate(value, exact=True, n=len(drift), method="mean of quantities")}
 
 
 def linear_regions(trained: TrainedModel) -> dict[str, Estimate]:

@@ -17,8 +17,10 @@ from geomprobe.diagnostics.baseline_groups import (
 )
 from geomprobe.diagnostics.geometry_groups import (
     activation_topology,
+    balance,
     collapse,
     fisher_spectrum,
+    learning_coefficient,
     linear_regions,
     representation,
     tangent_kernel,
@@ -228,6 +230,26 @@ GROUPS: tuple[Group, ...] = (
         (
             Measure("kernel_alignment", -1, "centred alignment with labels", "Baratin et al. 2021"),
             Measure("kernel_complexity", 1, "Tr Y^T (K + delta)^-1 Y / n", "Arora et al. 2019"),
+            Measure("takeuchi_penalty", 1, "Tr (F + 1/m)^-1 C", "Thomas et al. 2020"),
+        ),
+    ),
+    Group(
+        "learning_coefficient",
+        learning_coefficient,
+        False,
+        (Measure("learning_coefficient", 1, "local, by short chains", "Lau et al. 2023"),),
+    ),
+    Group(
+        "balance",
+        balance,
+        False,
+        (
+            Measure(
+                "balance_drift",
+                -1,
+                "change of W_l W_l^T - W_{l+1}^T W_{l+1} and the like, over its terms",
+                "Kunin et al. 2021, for it grows with the learning rate",
+            ),
         ),
     ),
     Group(

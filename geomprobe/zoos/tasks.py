@@ -133,20 +133,6 @@ def mnist1d(
     return Task(model, *_split(x, y, n_train), augment=shift, augmented=augmentation == "shift")
 
 
-def mnist1d_either(*, network: str, **others: Any) -> Task:
-    """MNIST-1D for a perceptron or for a convolutional network, each of its own size.
-
-    Parameters
-    ----------
-    network : {"mlp", "cnn"}
-        Two hidden layers of 128 units, or two convolutions of 24 channels.
-    **others
-        As for :func:`mnist1d`.
-    """
-    size: dict[str, Any] = {"channels": 24} if network == "cnn" else {"width": 128}
-    return mnist1d(network=network, depth=2, **size, **others)
-
-
 def shift(inputs: Tensor, generator: torch.Generator) -> Tensor:
     """Shift each signal, (n, length), by up to 4 places, circularly."""
     n, length = inputs.shape

@@ -30,11 +30,12 @@ from geomprobe.diagnostics import (
     parameter_norm,
     path_norm,
     power_law,
+    takeuchi_penalty,
     trajectory_measures,
     weighted_alpha,
 )
 from geomprobe.diagnostics.measures import BASELINES, GROUPS, MEASURES
-from geomprobe.information import fisher_trace
+from geomprobe.information import fisher_trace, ntk, tic
 from geomprobe.tropical import local_complexity
 
 
@@ -359,6 +360,67 @@ def test_complexity_of_labels_along_an_eigenvector_is_over_its_eigenvalue():
         found = kernel_complexity(factor * kernel, classes, damping=0.01)
         assert found.value == pytest.approx(expected)
     assert "zero" in kernel_complexity(0 * kernel, classes).note
+
+
+def test_penalty_of_a_linear_model_is_that_of_takeuchis_criterion():
+    """With linear outputs the Hessian of the cross-entropy is the Fisher information."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double()
+    data = Samples(torch.randn(20, 4, dtype=torch.float64), torch.arange(20) % 3)
+    kernel, outputs = ntk(model, data).matrix, model(data.inputs).detach().numpy()
+    found = takeuchi_penalty(kernel, outputs, data.targets.numpy(), damping=0.05)
+    expected = tic(model, data, loss=functional.cross_entropy, damping=0.05).penalty
+    assert found.value == pytest.approx(expected.value, rel=1e-8)
+
+
+def test_penalty_of_a_network_is_that_of_dense_matrices(network, data):
+    network, few = network.double(), Samples(data.inputs[:9].double(), data.targets[:9])
+    outputs = network(few.inputs)
+    rows = torch.stack(
+        [
+            torch.cat(
+                [
+                    g.flatten()
+                    for g in torch.autograd.grad(o, network.parameters(), retain_graph=True)
+                ]
+            )
+            for o in outputs.flatten()
+        ]
+    ).reshape(9, 3, -1)
+    p, y = outputs.softmax(1), functional.one_hot(few.targets, 3)
+    middle = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    fisher = torch.einsum("ncp,ncd,ndq->pq", rows, middle, rows) / 9
+    slopes = torch.einsum("nc,ncp->np", p - y, rows)
+    damped = fisher + 0.01 * torch.eye(len(fisher))
+    expected = (slopes * torch.linalg.solve(damped, slopes.T).T).sum().item() / 9
+    kernel = (rows.reshape(27, -1) @ rows.reshape(27, -1).T).detach().numpy()
+    found = takeuchi_penalty(kernel, outputs.detach().numpy(), few.targets.numpy(), damping=0.01)
+    assert found.value == pytest.approx(expected, rel=1e-8)
+    with pytest.raises(ValueError, match="n classes"):
+        takeuchi_penalty(kernel, outputs.detach().numpy(), few.targets[:4].numpy(), damping=0.01)
+
+
+def test_balance_drifts_by_what_rescaling_a_unit_adds(network, data):
+    """Doubling what enters a ReLU and halving what leaves it changes the network nowhere."""
+    start = copy.deepcopy(network.state_dict())
+    with torch.no_grad():
+        network[0].weight[0] *= 2
+        network[0].bias[0] *= 2
+        network[2].weight[:, 0] /= 2
+    into = start["0.weight"][0].square().sum() + start["0.bias"][0] ** 2
+    out = start["2.weight"][:, 0].square().sum()
+    found = measure(TrainedModel(network, data, start), ["balance"])[0]["balance_drift"]
+    # The second pair of layers has moved by what leaves the unit, a weight into each of its units.
+    moved = (0.75 * start["2.weight"][:, 0].square()).norm()
+
+    def size(first, second):
+        weight, bias = start[f"{first}.weight"], start[f"{first}.bias"]
+        out = start[f"{second}.weight"].square().sum(0).norm()
+        return weight.square().sum(1).norm() + bias.square().norm() + out
+
+    expected = float((3 * into + 0.75 * out) / size(0, 2) + moved / size(2, 4)) / 2
+    assert found.value == pytest.approx(expected, rel=1e-5)
+    assert "not known" in measure(TrainedModel(network, data), ["balance"])[0]["balance_drift"].note
 
 
 # --- the registry ------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from torch import nn
 
 from geomprobe import Samples
 from geomprobe.zoos import After, Stop, Task
-from geomprobe.zoos.tasks import digits, mnist1d, mnist1d_either, shift, teacher
+from geomprobe.zoos.tasks import digits, mnist1d, shift, teacher
 from geomprobe.zoos.training import Training, gaps
 
 SETTINGS = {"lr": 0.1, "batch_size": 20}
@@ -152,7 +152,7 @@ def test_mnist1d_is_made_once_and_leaves_random_streams(tmp_path, monkeypatch):
     assert made.train.inputs.shape == (30, 40)
     [path] = (tmp_path / "geomprobe").iterdir()
     written = path.stat().st_mtime_ns
-    either = mnist1d_either(seed=0, n_train=30, n_test=50, network="cnn")
+    either = mnist1d(seed=0, n_train=30, n_test=50, network="cnn", channels=4, depth=1)
     assert path.stat().st_mtime_ns == written
     assert torch.equal(either.train.inputs, made.train.inputs)
     assert either.model(either.test.inputs).shape == (50, 10)

@@ -16,7 +16,7 @@ from geomprobe.diagnostics.measures import MEASURES
 from geomprobe.zoos import ZooFolder, ZooProtocol, run_zoo, running, score_zoo
 
 GRIDS = Path(__file__).parents[2] / "benchmarks" / "zoo"
-MODELS = {"T": 216, "V": 128, "H1": 144, "H2": 192, "H3": 96}
+MODELS = {"T": 216, "V": 64, "H1": 144, "H2": 96, "H3": 48}
 
 USER_CODE = """
 import torch
