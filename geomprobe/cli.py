@@ -270,6 +270,9 @@ def score_zoo(
     markdown: Annotated[
         Path | None, typer.Option(help="File for the page; by default it is printed.")
     ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for the scores that reports show.")
+    ] = None,
     target: Annotated[
         str, typer.Option(help="gap, gap_cross_entropy or test_error: what is to be predicted.")
     ] = "gap",
@@ -279,9 +282,10 @@ def score_zoo(
     replicates: Annotated[int, typer.Option(help="Bootstrap resamples and permutations.")] = 1000,
 ) -> None:
     """Score every measure of zoos against their gaps."""
+    from geomprobe.zoos import publish
     from geomprobe.zoos import score_zoo as score
 
-    pages = [
+    scored = [
         score(
             folder,
             target=target,
@@ -289,10 +293,12 @@ def score_zoo(
             replicates=replicates,
             draws=replicates,
             progress=sys.stderr.isatty(),
-        ).to_markdown()
+        )
         for folder in folders
     ]
-    page = "\n".join(pages)
+    if json is not None:
+        typer.echo(str(publish(scored, json)))
+    page = "\n".join(one.to_markdown() for one in scored)
     if markdown is None:
         typer.echo(page)
     else:
