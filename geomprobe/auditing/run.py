@@ -151,4 +151,5 @@ def audit(
         layers=probe.manifest,
         readings={analyzer.name: dict(analyzer.readings) for analyzer in chosen},
         facts=facts,
+        caveats={one.name: str(said) for one in chosen if (said := getattr(one, "caveat", ""))},
     )

@@ -109,6 +109,11 @@ class PublishedScore:
         return cls(measure, MEASURES[measure].sign, verdict, dict(zoos))
 
     @property
+    def formula(self) -> str:
+        """What was scored."""
+        return MEASURES[self.measure].formula
+
+    @property
     def in_words(self) -> str:
         """The verdict in words, such as ``"confounded: follows the learning rate"``."""
         if self.verdict != "confounded":
