@@ -124,6 +124,12 @@ class AuditReport(ByValue):
                 f"of schema version {SCHEMA_VERSION}"
             ) from error
 
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """Return the JSON Schema (draft 2020-12) of what :meth:`to_dict` returns."""
+        document: dict[str, Any] = read_json(Path(__file__).with_name("report.schema.json"))
+        return document
+
     def to_json(self, path: PathLike) -> Path:
         """Write the report as a strict JSON file and return its path."""
         return write_json(path, self.to_dict())
