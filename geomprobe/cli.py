@@ -106,7 +106,7 @@ def audit(
     n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
     seed: int = 0,
     budget_minutes: Annotated[
-        float | None, typer.Option(help="Begin no analyzer later; say what is left out.")
+        float | None, typer.Option(help="Plan the audit to fit; say what is left out.")
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -203,17 +203,29 @@ def layers(
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="report.json of one audit, or its folder.")],
-    b: Annotated[Path, typer.Argument(help="report.json of another.")],
+    paths: Annotated[
+        list[Path], typer.Argument(help="report.json of each audit, or its folder; two or more.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="HTML file of them side by side.")
+    ] = None,
 ) -> None:
-    """Compare two audits, number by number."""
-    from geomprobe.auditing import AuditReport
+    """Compare audits, number by number, and rank checkpoints of one family."""
+    from geomprobe.auditing import AuditReport, Checkpoints
     from geomprobe.auditing import compare as run
 
     reports = [
-        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
+        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in paths
     ]
-    typer.echo(run(*reports, names=(str(a), str(b))).summary())
+    names = tuple(map(str, paths))
+    compared = Checkpoints(tuple(reports), names)
+    if len(reports) == 2:
+        typer.echo(run(*reports, names=(names[0], names[1])).summary())
+        typer.echo(f"\n{compared.ranking_summary()}")
+    else:
+        typer.echo(compared.summary())
+    if output is not None:
+        typer.echo(f"\n{compared.to_html(output)}")
 
 
 _File = Annotated[Path, typer.Argument(help="A TOML file: see docs/score_cards.md.")]

@@ -1,40 +1,21 @@
-"""From an AuditReport to one HTML page that needs no other file and no network.
-
-Its one script makes tabs of its parts and sorts its tables; without it the page is whole. The
-content security policy names it by its hash, and allows nothing else.
-"""
+"""From an AuditReport to one HTML page that needs no other file and no network."""
 
 from __future__ import annotations
 
-import math
-from base64 import b64encode
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-import geomprobe
 from geomprobe.auditing.figures import Figure, figures, layer_profiles
 from geomprobe.auditing.layer_figures import across_layers, dimension_over_scales
 from geomprobe.auditing.model_figures import model_figures
-from geomprobe.auditing.notation import (
-    counted,
-    fact_name,
-    in_words,
-    legible,
-    spaced,
-    value_and_error,
-)
+from geomprobe.auditing.notation import counted, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
+from geomprobe.auditing.pages import page, sort_key
 from geomprobe.auditing.region_figures import wall_distances
 from geomprobe.auditing.scores import scored_numbers, scores_by_stat
 from geomprobe.auditing.slice_figures import loss_contours
 from geomprobe.auditing.topics import OTHER, TOPICS, topic_of
-from geomprobe.diagnostics.cards import Score
 from geomprobe.diagnostics.published import PublishedScore
 from geomprobe.findings import Estimate, Finding
 
@@ -42,7 +23,6 @@ if TYPE_CHECKING:
     from geomprobe.auditing.report import AuditReport
 
 _MODEL = "model"
-_TEMPLATES = Path(__file__).with_name("templates")
 _LAYER = ("name", "type", "status", "reason", "points", "dimension", "aliases")
 
 
@@ -112,37 +92,20 @@ class Topic:
 
 def render(report: AuditReport) -> str:
     """Return the report as an HTML document. The same report gives the same page, byte for byte."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["fact_name"] = fact_name
-    environment.filters["in_words"] = in_words
-    environment.filters["spaced"] = spaced
-    environment.filters["signed"] = _signed
-    environment.filters["sort_key"] = _sort_key
-    environment.filters["svg"] = Markup  # figures escape every text that they hold
     scores = scores_by_stat()
     topics = tuple(_topics(report, scores))
-    script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
-    page = environment.get_template("report.html.jinja").render(
+    scored = scored_numbers(report, scores)
+    return page(
+        "report.html.jinja",
         report=report,
         manifest=_layers(report),
-        version=geomprobe.__version__,
         title=str(report.facts.get("model", "Model")),
         sentences=opening(report),
         topics=topics,
         anchors={s.title: s.anchor for topic in reversed(topics) for s in topic.sections},
-        scored=(scored := scored_numbers(report, scores)),
+        scored=scored,
         unscored=_unscored(report, scores, bool(scored)),
-        script=Markup(script),
-        script_hash=b64encode(sha256(script.encode()).digest()).decode(),
     )
-    return page.encode("utf-8", "replace").decode()
 
 
 def _layers(report: AuditReport) -> list[dict[str, Any]]:
@@ -218,7 +181,7 @@ def _number(
 ) -> Number:
     value, error = value_and_error(estimate)
     n = "" if estimate.n is None else f"{estimate.n:,}"
-    keys = _sort_key(estimate.value), _sort_key(estimate.stderr)
+    keys = sort_key(estimate.value), sort_key(estimate.stderr)
     return Number(stat, value, error, n, estimate.method, estimate.note, reading, *keys, score)
 
 
@@ -264,18 +227,3 @@ def _capitalized(analyzer: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _signed(score: Score) -> str:
-    return "undefined" if math.isnan(score.value) else str(score).replace("-", "−")
-
-
-def _sort_key(value: float) -> str:
-    """Return a number as the script of the page reads it; empty for NaN, which comes last."""
-    if math.isnan(value):
-        return ""
-    return f"{value:.6g}".replace("inf", "Infinity")
-
-
-def _shown(value: Any) -> Any:
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return "" if value is None else value
-    return legible(value)
