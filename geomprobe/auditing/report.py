@@ -226,7 +226,7 @@ def _scores(analyzer: str, stats: Collection[str]) -> Iterator[str]:
 
     for stat in sorted(stats):
         if (score := score_of(f"{analyzer}/{stat}")) is not None:
-            yield listed(f"{stat} ({score.formula}): {score}")
+            yield listed(f"{stat}: {score}")
 
 
 def _title(facts: Mapping[str, Any]) -> str:

@@ -135,7 +135,7 @@ class PublishedScore:
         )
 
     def __str__(self) -> str:
-        return f"{self.in_words} ({self.psi_in_words})"
+        return f"{self.in_words} ({self.psi_in_words}, for: {self.formula})"
 
 
 def published_scores() -> dict[str, PublishedScore]:
