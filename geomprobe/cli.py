@@ -1,4 +1,4 @@
-"""The command line: ``geomprobe audit``, ``layers``, ``compare``, ``zoo`` and ``doctor``."""
+"""The command line: ``geomprobe audit``, ``layers``, ``compare``, ``rank``, ``zoo``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -203,6 +203,20 @@ def layers(
 
 @app.command()
 def compare(
+    a: Annotated[Path, typer.Argument(help="report.json of one audit, or its folder.")],
+    b: Annotated[Path, typer.Argument(help="report.json of another.")],
+) -> None:
+    """Compare two audits, number by number."""
+    from geomprobe.auditing import AuditReport
+    from geomprobe.auditing import compare as run
+
+    reports = [
+        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
+    ]
+    typer.echo(run(*reports, names=(str(a), str(b))).summary())
+
+@app.command()
+def rank(
     paths: Annotated[
         list[Path], typer.Argument(help="report.json of each audit, or its folder; two or more.")
     ],
@@ -210,22 +224,17 @@ def compare(
         Path | None, typer.Option("-o", "--output", help="HTML file of them side by side.")
     ] = None,
 ) -> None:
-    """Compare audits, number by number, and rank checkpoints of one family."""
+    """Put audits side by side, and rank checkpoints of one family by what has been scored."""
     from geomprobe.auditing import AuditReport, Checkpoints
-    from geomprobe.auditing import compare as run
 
     reports = [
         AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in paths
     ]
-    names = tuple(map(str, paths))
-    compared = Checkpoints(tuple(reports), names)
-    if len(reports) == 2:
-        typer.echo(run(*reports, names=(names[0], names[1])).summary())
-        typer.echo(f"\n{compared.ranking_summary()}")
-    else:
-        typer.echo(compared.summary())
+    compared = Checkpoints(tuple(reports), tuple(map(str, paths)))
+    typer.echo(compared.summary())
     if output is not None:
         typer.echo(f"\n{compared.to_html(output)}")
+
 
 
 _File = Annotated[Path, typer.Argument(help="A TOML file: see docs/score_cards.md.")]

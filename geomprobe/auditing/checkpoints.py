@@ -1,4 +1,4 @@
-"""Two or more reports side by side: checkpoints of one model, or models that are not to be ranked."""
+"""Two or more reports side by side, and the order of checkpoints of one family."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Topic:
-    """A part of the page: what its analyzers do not say, their charts across layers, and findings."""
+    """A part of the page: what its analyzers do not say, charts across layers, and findings."""
 
     anchor: str
     title: str

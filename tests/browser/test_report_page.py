@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import geomprobe as gp
-from geomprobe.auditing.report import AuditReport
+from geomprobe.auditing import AuditReport, Checkpoints
 from geomprobe.diagnostics import PublishedScore, Score, ZooScore, published
 from geomprobe.diagnostics.published import write_scores
 from geomprobe.findings import Estimate, Finding
@@ -263,3 +263,23 @@ def test_without_scripts_the_page_is_whole(audited, opened):
 def test_on_a_phone_nothing_but_wide_tables_scrolls_sideways(audited, opened):
     page = opened(audited, viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_reports_side_by_side_are_a_page_of_the_same_kind(scores, opened, tmp_path):
+    reports = [
+        AuditReport(
+            (Finding("fisher_information", "model", {"trace": Estimate(trace, 0.5)}),),
+            facts={"model": "Net", "parameters": 12},
+        )
+        for trace in (9, 3, 30)
+    ]
+    path = tmp_path / "page.html"
+    Checkpoints(tuple(reports), ("a", "b", HOSTILE)).to_html(path)
+    page = opened(path, color_scheme="dark")
+    assert visible_parts(page) == ["Ranking", "Charts", "Numbers"]
+    assert page.locator("table.ranking td").first.text_content() == f"b < a < {HOSTILE}"
+    page.get_by_role("tab", name="Numbers").click()
+    assert visible_parts(page) == ["Numbers"]
+    assert page.evaluate("window.hit") is None
+    assert page.said == []
+    assert page.asked == [path.as_uri()]
