@@ -24,9 +24,9 @@ from geomprobe.auditing.notation import (
     spaced,
     value_and_error,
 )
+from geomprobe.diagnostics.published import signed
 
 if TYPE_CHECKING:
-    from geomprobe.diagnostics import Score
     from geomprobe.findings import Estimate
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -46,7 +46,7 @@ def page(template: str, **values: Any) -> str:
         "fact_name": fact_name,
         "in_words": in_words,
         "number": number,
-        "signed": _signed,
+        "signed": signed,
         "sort_key": sort_key,
         "spaced": spaced,
         "svg": Markup,  # figures escape every text that they hold
@@ -65,10 +65,6 @@ def sort_key(value: float) -> str:
     if math.isnan(value):
         return ""
     return f"{value:.6g}".replace("inf", "Infinity")
-
-
-def _signed(score: Score) -> str:
-    return "undefined" if math.isnan(score.value) else str(score).replace("-", "−")
 
 
 def _with_error(estimate: Estimate) -> str:

@@ -55,8 +55,10 @@ def estimated_seconds(analyzer: Analyzer, evidence: Evidence) -> float:
     Returns
     -------
     float
-        Seconds; NaN where a trial failed.
+        Seconds; NaN where a trial failed, and for analyzers of a path, of which there is no part.
     """
+    if "trajectory" in analyzer.needs:  # Of a path there is no small part.
+        return math.nan
     whole = _part(analyzer, evidence, 1)
     small, large = (_part(analyzer, evidence, part) for part in _PARTS)
     first, failed = _timed(analyzer, small)

@@ -50,7 +50,7 @@ def scores_by_stat() -> dict[str, PublishedScore]:
     return {
         MEASURES[name].stat: score
         for name, score in published_scores().items()
-        if name in MEASURES and MEASURES[name].stat
+        if MEASURES[name].stat
     }
 
 

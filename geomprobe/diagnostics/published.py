@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -130,7 +131,7 @@ class PublishedScore:
     def psi_in_words(self) -> str:
         """Psi with its interval in every zoo that decided the verdict."""
         return "; ".join(
-            "Ψ " + str(zoo.psi).replace("-", "−") + f" on {name}"
+            f"Ψ {signed(zoo.psi)} on {name}"
             for name, zoo in _deciding(self.zoos).items()
         )
 
@@ -173,7 +174,7 @@ def score_of(name: str) -> PublishedScore | None:
 
 @cache
 def read_scores(path: Path) -> Mapping[str, PublishedScore]:
-    """Read scores by measure from a file that :func:`write_scores` wrote.
+    """Read the scores of the measures there are from a file that :func:`write_scores` wrote.
 
     Raises
     ------
@@ -181,10 +182,8 @@ def read_scores(path: Path) -> Mapping[str, PublishedScore]:
         It is something else, or of another schema.
     """
     document = read_json(path)
-    head = _KIND, _SCHEMA_VERSION
-    if not isinstance(document, dict) or (document.get("kind"), document.get("schema_version")) != (
-        head
-    ):
+    known = {"kind": _KIND, "schema_version": _SCHEMA_VERSION}
+    if not isinstance(document, dict) or not known.items() <= document.items():
         raise FileFormatError(f"{path} does not hold {_KIND} of schema version {_SCHEMA_VERSION}")
     try:
         return {
@@ -195,6 +194,7 @@ def read_scores(path: Path) -> Mapping[str, PublishedScore]:
                 {zoo: ZooScore.from_dict(score) for zoo, score in row["zoos"].items()},
             )
             for name, row in document["measures"].items()
+            if name in MEASURES
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileFormatError(f"{path} holds damaged scores: {error!r}") from error
@@ -214,6 +214,11 @@ def write_scores(
     }
     head = {"kind": _KIND, "schema_version": _SCHEMA_VERSION, "facts": encode(facts)}
     return write_json(path, {**head, "measures": measures})
+
+
+def signed(score: Score) -> str:
+    """Write a score for a reader, with its interval and true minus signs."""
+    return "undefined" if math.isnan(score.value) else str(score).replace("-", "−")
 
 
 def _deciding(zoos: Mapping[str, ZooScore]) -> dict[str, ZooScore]:
