@@ -215,6 +215,7 @@ def compare(
     ]
     typer.echo(run(*reports, names=(str(a), str(b))).summary())
 
+
 @app.command()
 def rank(
     paths: Annotated[
@@ -234,7 +235,6 @@ def rank(
     typer.echo(compared.summary())
     if output is not None:
         typer.echo(f"\n{compared.to_html(output)}")
-
 
 
 _File = Annotated[Path, typer.Argument(help="A TOML file: see docs/score_cards.md.")]

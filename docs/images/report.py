@@ -1,6 +1,6 @@
 """Draw report.png: the report that `make demo` writes, in a Chromium that is installed.
 
-    python docs/images/report.py demo/report.html
+python docs/images/report.py demo/report.html
 """
 
 import shutil

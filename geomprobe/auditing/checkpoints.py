@@ -147,9 +147,7 @@ class Checkpoints:
             for fact in ("model", "parameters"):
                 ours, theirs = first.facts.get(fact), report.facts.get(fact)
                 if ours != theirs:
-                    return (
-                        f"{self.names[0]} has {fact} {in_words(ours)}, {name} {in_words(theirs)}"
-                    )
+                    return f"{self.names[0]} has {fact} {in_words(ours)}, {name} {in_words(theirs)}"
             if _architecture(report) != _architecture(first):
                 return f"the layers of {name} are not those of {self.names[0]}"
         return ""

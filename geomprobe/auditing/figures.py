@@ -229,14 +229,10 @@ def layer_profiles(
         names[start : start + PROFILES_PER_FIGURE]
         for start in range(0, len(names), PROFILES_PER_FIGURE)
     ]
-    return tuple(
-        _profiles(layers, {name: drawn[name] for name in group}, noun) for group in groups
-    )
+    return tuple(_profiles(layers, {name: drawn[name] for name in group}, noun) for group in groups)
 
 
-def _profiles(
-    layers: Sequence[str], stats: dict[str, dict[str, Estimate]], noun: str
-) -> Figure:
+def _profiles(layers: Sequence[str], stats: dict[str, dict[str, Estimate]], noun: str) -> Figure:
     rows = svg.Scale(len(layers) - 0.5, -0.5)
     labels = [_shortened(layer) for layer in layers]
     margin = 14 + 6.2 * max(map(len, labels))

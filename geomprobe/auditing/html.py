@@ -113,7 +113,7 @@ def _layers(report: AuditReport) -> list[dict[str, Any]]:
 
 
 def _topics(report: AuditReport, scores: Mapping[str, PublishedScore]) -> Iterator[Topic]:
-    """The parts of the page, without those that no finding is about."""
+    """Yield the parts of the page that findings are about."""
     spoken_of = dict.fromkeys(finding.analyzer for finding in report.findings)
     for title in (*TOPICS, OTHER):
         analyzers = [name for name in spoken_of if topic_of(name) == title]
@@ -176,9 +176,7 @@ def _block(
     return Block(anchor(place), _capitalized(finding.analyzer), finding, drawn, numbers)
 
 
-def _number(
-    stat: str, estimate: Estimate, reading: str, score: PublishedScore | None
-) -> Number:
+def _number(stat: str, estimate: Estimate, reading: str, score: PublishedScore | None) -> Number:
     value, error = value_and_error(estimate)
     n = "" if estimate.n is None else f"{estimate.n:,}"
     keys = sort_key(estimate.value), sort_key(estimate.stderr)
@@ -225,5 +223,3 @@ def _unscored(report: AuditReport, scores: Mapping[str, PublishedScore], some: b
 def _capitalized(analyzer: str) -> str:
     name = spaced(analyzer)
     return name[:1].upper() + name[1:]
-
-

@@ -70,7 +70,5 @@ def scored_numbers(
             continue
         place, estimate = holding[0]
         here = " ".join(value_and_error(estimate)) if len(holding) == 1 else ""
-        rows.append(
-            ScoredNumber(score, here or counted(len(holding), "number"), anchor(place))
-        )
+        rows.append(ScoredNumber(score, here or counted(len(holding), "number"), anchor(place)))
     return tuple(rows)

@@ -326,7 +326,11 @@ GROUPS: tuple[Group, ...] = (
                     source,
                     f"trajectory_topology/{prefix}{stat}",
                 )
-                for metric, prefix in (("euclidean", ""), ("loss", "loss_"), ("zero_one", "zero_one_"))
+                for metric, prefix in (
+                    ("euclidean", ""),
+                    ("loss", "loss_"),
+                    ("zero_one", "zero_one_"),
+                )
                 for name, formula, source, stat in (
                     ("ph_dimension", "PH0 dimension", _PH, "ph_dimension"),
                     ("e1", "length of the spanning tree", _MAGNITUDE, "e_alpha"),

@@ -78,9 +78,7 @@ class ZooScore:
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> ZooScore:
         """Give back what :meth:`to_dict` wrote."""
-        scores = {
-            name: Score(*map(decode_number, document[name])) for name in ("psi", "partial")
-        }
+        scores = {name: Score(*map(decode_number, document[name])) for name in ("psi", "partial")}
         return cls(**{**document, **scores, "tau": decode_number(document["tau"])})
 
 
@@ -131,8 +129,7 @@ class PublishedScore:
     def psi_in_words(self) -> str:
         """Psi with its interval in every zoo that decided the verdict."""
         return "; ".join(
-            f"Ψ {signed(zoo.psi)} on {name}"
-            for name, zoo in _deciding(self.zoos).items()
+            f"Ψ {signed(zoo.psi)} on {name}" for name, zoo in _deciding(self.zoos).items()
         )
 
     def __str__(self) -> str:

@@ -69,7 +69,7 @@ def test_models_of_different_families_are_shown_and_not_ranked(scored, other, re
     assert found.rankings == ()
     assert found.ranking_in_words == f"Not ranked, for they are not of one family: {reason}."
     assert len(found.rows) == 2
-    assert "<table class=\"ranking" not in render(found)
+    assert '<table class="ranking' not in render(found)
 
 
 def test_without_score_cards_nothing_is_ranked(tmp_path, monkeypatch):
@@ -89,7 +89,9 @@ def test_rows_are_ordered_by_the_largest_difference_of_any_two():
 
 
 def test_what_one_report_lacks_is_a_dash_and_an_undefined_number_is_not_ranked(scored):
-    lacking = AuditReport(checkpoint(3).findings[:1], checkpoint(3).layers, facts=checkpoint(3).facts)
+    lacking = AuditReport(
+        checkpoint(3).findings[:1], checkpoint(3).layers, facts=checkpoint(3).facts
+    )
     found = compared(checkpoint(1), checkpoint(2), lacking)
     (row,) = [row for row in found.rows if row.stat == "neural_persistence"]
     assert row.estimates[2] is None

@@ -119,8 +119,8 @@ def test_other_analyses_are_summed_up_too_and_lead_to_their_figures():
     regions = (region("model", 9.0, **walls), region("relu", 4.0))
     assert said(*layers, *regions, curved) == [
         (
-            "The intrinsic dimension is largest in layer deep: 12.50 ± 0.25 at the scale of nearest "
-            "neighbours.",
+            "The intrinsic dimension is largest in layer deep: 12.50 ± 0.25 at the scale of "
+            "nearest neighbours.",
             "deep",
             "finding-1-scales",
         ),

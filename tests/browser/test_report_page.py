@@ -64,7 +64,7 @@ def scores(tmp_path_factory):
 def audited(scores, tmp_path_factory):
     """The page of a real audit of fifty layers."""
     torch.manual_seed(0)
-    blocks = [layer for _ in range(25) for layer in (nn.Linear(6, 6), nn.ReLU())]
+    blocks = [layer for _ in range(25) for layer in (nn.Linear(6, 6), nn.LeakyReLU(0.5))]
     model = nn.Sequential(*blocks, nn.Linear(6, 3))
     report = gp.audit(
         model,
