@@ -27,7 +27,7 @@ class Analyzer(Protocol):
     so that what is finished survives a failure or an interrupt, and leaves ``seconds`` to the
     caller. One with an attribute ``by_default`` that is false runs in an audit only if asked for;
     one with an attribute ``looks_back`` that is true is shown by a monitor what the model was like
-    at the observation before.
+    at the observation before; an attribute ``caveat`` is what its numbers do not say, for reports.
     """
 
     #: Name in the registry, in findings and in metric names.

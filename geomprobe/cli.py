@@ -1,4 +1,4 @@
-"""The command line: ``geomprobe audit``, ``layers``, ``compare``, ``zoo`` and ``doctor``."""
+"""The command line: ``geomprobe audit``, ``layers``, ``compare``, ``rank``, ``zoo``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def audit(
     n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
     seed: int = 0,
     budget_minutes: Annotated[
-        float | None, typer.Option(help="Begin no analyzer later; say what is left out.")
+        float | None, typer.Option(help="Plan the audit to fit; say what is left out.")
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -216,6 +216,27 @@ def compare(
     typer.echo(run(*reports, names=(str(a), str(b))).summary())
 
 
+@app.command()
+def rank(
+    paths: Annotated[
+        list[Path], typer.Argument(help="report.json of each audit, or its folder; two or more.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="HTML file of them side by side.")
+    ] = None,
+) -> None:
+    """Put audits side by side, and rank checkpoints of one family by what has been scored."""
+    from geomprobe.auditing import AuditReport, Checkpoints
+
+    reports = [
+        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in paths
+    ]
+    compared = Checkpoints(tuple(reports), tuple(map(str, paths)))
+    typer.echo(compared.summary())
+    if output is not None:
+        typer.echo(f"\n{compared.to_html(output)}")
+
+
 _File = Annotated[Path, typer.Argument(help="A TOML file: see docs/score_cards.md.")]
 _Quick = Annotated[bool, typer.Option("--quick", help="The variant of that name.")]
 _Smoke = Annotated[bool, typer.Option("--smoke", help="The variant of that name.")]
@@ -270,6 +291,9 @@ def score_zoo(
     markdown: Annotated[
         Path | None, typer.Option(help="File for the page; by default it is printed.")
     ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", help="File for the scores that reports show.")
+    ] = None,
     target: Annotated[
         str, typer.Option(help="gap, gap_cross_entropy or test_error: what is to be predicted.")
     ] = "gap",
@@ -279,9 +303,10 @@ def score_zoo(
     replicates: Annotated[int, typer.Option(help="Bootstrap resamples and permutations.")] = 1000,
 ) -> None:
     """Score every measure of zoos against their gaps."""
+    from geomprobe.zoos import publish
     from geomprobe.zoos import score_zoo as score
 
-    pages = [
+    scored = [
         score(
             folder,
             target=target,
@@ -289,10 +314,12 @@ def score_zoo(
             replicates=replicates,
             draws=replicates,
             progress=sys.stderr.isatty(),
-        ).to_markdown()
+        )
         for folder in folders
     ]
-    page = "\n".join(pages)
+    if json is not None:
+        typer.echo(str(publish(scored, json)))
+    page = "\n".join(one.to_markdown() for one in scored)
     if markdown is None:
         typer.echo(page)
     else:

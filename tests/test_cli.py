@@ -113,6 +113,11 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder, cli):
     done = cli("compare", "a", "b/report.json")
     assert done.returncode == 0, done.stderr
     assert "trace" in done.stdout
+    done = cli("rank", "a", "b", "a/report.json", "-o", "all.html")
+    assert done.returncode == 0, done.stderr
+    assert "3 reports side by side" in done.stdout
+    assert "3 reports side by side" in (folder / "all.html").read_text()
+    assert "two reports or more" in cli("rank", "a").stderr
 
 
 @pytest.mark.long

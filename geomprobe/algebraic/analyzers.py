@@ -46,6 +46,10 @@ class FunctionalDimension:
     name: ClassVar[str] = "functional_dimension"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "How the model behaves on other inputs: the rank is that on these data, and more data "
+        "can only raise it."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "functional_dimension": "In how many directions the parameters change the outputs on the "
         "data, to first order: what remains of the parameters after symmetries, and never more "
@@ -125,6 +129,9 @@ class EffectiveDegree:
     name: ClassVar[str] = "effective_degree"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "What happens away from the segments between these inputs, or how well the model does."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "effective_degree": "Degree of the polynomials that follow the outputs between two inputs "
         "to the tolerance: 1 for a linear model, more the more it bends; it changes with the "
@@ -181,6 +188,10 @@ class CriticalPoint:
     name: ClassVar[str] = "critical_point"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "That training has found a good minimum: the point is classified by its second order "
+        "alone, on these data."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "relative_gradient": "Gradient norm over the largest curvature times the norm of the "
         "parameters: how far from critical; training seldom goes below 1e-5.",

@@ -1,8 +1,18 @@
 """Judge a finished model: audit, report, compare."""
 
+from geomprobe.auditing.checkpoints import Checkpoints, Ranking, Row
 from geomprobe.auditing.comparison import Comparison, compare
 from geomprobe.auditing.report import AuditReport
 from geomprobe.auditing.run import audit
 from geomprobe.weights import load_weights
 
-__all__ = ["AuditReport", "Comparison", "audit", "compare", "load_weights"]
+__all__ = [
+    "AuditReport",
+    "Checkpoints",
+    "Comparison",
+    "Ranking",
+    "Row",
+    "audit",
+    "compare",
+    "load_weights",
+]

@@ -206,7 +206,7 @@ def effective_dimension(finding: Finding) -> Figure | None:
 
 
 def layer_profiles(
-    layers: Sequence[str], stats: dict[str, dict[str, Estimate]]
+    layers: Sequence[str], stats: dict[str, dict[str, Estimate]], noun: str = "layer"
 ) -> tuple[Figure, ...]:
     """Draw numbers across layers: a row a layer, a panel a number, bars of one standard error.
 
@@ -216,6 +216,8 @@ def layer_profiles(
         Rows from top to bottom.
     stats
         Estimates by layer, by name of the number. One that differs nowhere is not drawn.
+    noun
+        What a row is.
     """
     drawn = {
         stat: by_layer
@@ -227,10 +229,10 @@ def layer_profiles(
         names[start : start + PROFILES_PER_FIGURE]
         for start in range(0, len(names), PROFILES_PER_FIGURE)
     ]
-    return tuple(_profiles(layers, {name: drawn[name] for name in group}) for group in groups)
+    return tuple(_profiles(layers, {name: drawn[name] for name in group}, noun) for group in groups)
 
 
-def _profiles(layers: Sequence[str], stats: dict[str, dict[str, Estimate]]) -> Figure:
+def _profiles(layers: Sequence[str], stats: dict[str, dict[str, Estimate]], noun: str) -> Figure:
     rows = svg.Scale(len(layers) - 0.5, -0.5)
     labels = [_shortened(layer) for layer in layers]
     margin = 14 + 6.2 * max(map(len, labels))
@@ -249,9 +251,9 @@ def _profiles(layers: Sequence[str], stats: dict[str, dict[str, Estimate]]) -> F
             svg.points(panel, value, index, 0),
         ]
     size = (margin + len(stats) * 178, height + 50)
-    caption = f"{', '.join(map(one_line, stats))} of {counted(len(layers), 'layer')}."
-    drawing = svg.document(*size, "Numbers across the layers", caption, *parts)
-    return Figure("profile", "Across the layers", caption, drawing)
+    caption = f"{', '.join(map(one_line, stats))} of {counted(len(layers), noun)}."
+    drawing = svg.document(*size, f"Numbers across the {noun}s", caption, *parts)
+    return Figure("profile", f"Across the {noun}s", caption, drawing)
 
 
 # --- reading arrays -----------------------------------------------------------------------------

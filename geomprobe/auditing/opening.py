@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geomprobe.auditing.figures import diagrams, floats
+from geomprobe.auditing.figures import Figure, diagrams, floats
+from geomprobe.auditing.layer_figures import dimension_over_scales
+from geomprobe.auditing.model_figures import model_figures
 from geomprobe.auditing.notation import counted, number, spaced, value_and_error
+from geomprobe.auditing.region_figures import wall_distances
 from geomprobe.findings import Estimate, Finding
 
 if TYPE_CHECKING:
     from geomprobe.auditing.report import AuditReport
 
+MOST_SENTENCES = 3
 TRACE_SHARE = 0.9
 
 
@@ -43,10 +47,17 @@ def anchor(finding: int, figure: str = "") -> str:
 
 
 def opening(report: AuditReport) -> tuple[Sentence, ...]:
-    """Return the sentences: the most persistent loop, the spectrum, the dimension, what failed."""
-    said = (most_persistent_loop, spectrum_concentration, effective_dimension)
+    """Return the first three sentences that the findings allow, and what failed or is missing."""
+    said = (
+        most_persistent_loop,
+        spectrum_concentration,
+        effective_dimension,
+        intrinsic_dimension,
+        units_that_bend,
+        curvature,
+    )
     sentences = [sentence for say in said if (sentence := say(report.findings)) is not None]
-    return (*sentences, *_coverage(report))
+    return (*sentences[:MOST_SENTENCES], *_coverage(report))
 
 
 def most_persistent_loop(findings: tuple[Finding, ...]) -> Sentence | None:
@@ -126,6 +137,60 @@ def effective_dimension(findings: tuple[Finding, ...]) -> Sentence | None:
             anchor(index, "dimension") if len(n) else anchor(index),
         )
     return None
+
+
+def intrinsic_dimension(findings: tuple[Finding, ...]) -> Sentence | None:
+    """Say which layer has the largest intrinsic dimension by TwoNN."""
+    at = _largest(findings, "two_nn")
+    if at is None:
+        return None
+    return Sentence(
+        "The intrinsic dimension is largest in layer ",
+        findings[at].subject,
+        f": {_with_error(findings[at].scalars['two_nn'])} at the scale of nearest neighbours.",
+        _figure_or_finding(at, "scales", dimension_over_scales(findings[at])),
+    )
+
+
+def units_that_bend(findings: tuple[Finding, ...]) -> Sentence | None:
+    """Say how many units of the model bend near an input: the sum over layers is the largest."""
+    at = _largest(findings, "local_complexity")
+    if at is None:
+        return None
+    return Sentence(
+        "Near an input ",
+        "units that bend",
+        f" number {_with_error(findings[at].scalars['local_complexity'])} on average.",
+        _figure_or_finding(at, "walls", wall_distances(findings[at])),
+    )
+
+
+def curvature(findings: tuple[Finding, ...]) -> Sentence | None:
+    """Say what the largest curvature of the loss is."""
+    for at, finding in enumerate(findings):
+        largest = finding.scalars.get("largest_eigenvalue")
+        if largest is not None and "hessian_density" in finding.arrays:
+            return Sentence(
+                "The largest ",
+                "curvature of the loss",
+                f" is {_with_error(largest)}.",
+                _figure_or_finding(at, "density", model_figures(finding)),
+            )
+    return None
+
+
+def _largest(findings: tuple[Finding, ...], stat: str) -> int | None:
+    """Return the place of the finding with the largest finite number of a name."""
+    known = {
+        place: finding.scalars[stat].value
+        for place, finding in enumerate(findings)
+        if stat in finding.scalars and math.isfinite(finding.scalars[stat].value)
+    }
+    return max(known, key=lambda place: known[place], default=None)
+
+
+def _figure_or_finding(place: int, kind: str, drawn: tuple[Figure, ...]) -> str:
+    return anchor(place, kind if any(figure.kind == kind for figure in drawn) else "")
 
 
 def _death_birth_ratio(finding: Finding) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ class AuditReport(ByValue):
         What was audited and how. ``model``, ``parameters``, ``samples`` and ``seed`` are named in
         the summary, ``interrupted`` marks a report that was cut short, and the rest is shown as it
         is. NaN is kept as ``None`` here and in ``layers``, since both hold JSON types.
+    caveats : mapping of str to str
+        What the numbers of an analyzer do not say, by analyzer.
 
     Raises
     ------
@@ -54,6 +56,7 @@ class AuditReport(ByValue):
     layers: tuple[dict[str, Any], ...] = ()
     readings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    caveats: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "findings", tuple(self.findings))
@@ -93,6 +96,7 @@ class AuditReport(ByValue):
             "facts": self.facts,
             "layers": list(self.layers),
             "readings": {name: dict(sentences) for name, sentences in self.readings.items()},
+            "caveats": dict(self.caveats),
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -111,6 +115,7 @@ class AuditReport(ByValue):
                 findings=tuple(Finding.from_dict(finding) for finding in document["findings"]),
                 layers=document["layers"],
                 readings=document["readings"],
+                caveats=dict(document["caveats"]),
                 facts=document["facts"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -118,6 +123,12 @@ class AuditReport(ByValue):
                 f"a damaged {KIND} report, {type(error).__name__}: {error}; expected every field "
                 f"of schema version {SCHEMA_VERSION}"
             ) from error
+
+    @staticmethod
+    def schema() -> dict[str, Any]:
+        """Return the JSON Schema (draft 2020-12) of what :meth:`to_dict` returns."""
+        document: dict[str, Any] = read_json(Path(__file__).with_name("report.schema.json"))
+        return document
 
     def to_json(self, path: PathLike) -> Path:
         """Write the report as a strict JSON file and return its path."""
@@ -172,6 +183,7 @@ class AuditReport(ByValue):
             if numbers:
                 header = ("layer", "stat", "value", "error", "sample", "note")
                 lines += ["", one_line(analyzer), *table([header, *numbers], right=(2, 4))]
+            lines += _scores(analyzer, {stat for _, stat, *_ in numbers})
         failed = [finding for finding in self.findings if finding.failed is not None]
         if failed:
             lines += ["", "failed"]
@@ -206,6 +218,15 @@ def _rows(finding: Finding) -> Iterator[tuple[Any, ...]]:
         yield (*whose, stat, e.value, e.stderr, e.n, e.exact, e.method, e.note, finding.failed)
     if finding.failed is not None and not finding.scalars:
         yield (*whose, "", math.nan, math.nan, None, False, "", "", finding.failed)
+
+
+def _scores(analyzer: str, stats: Collection[str]) -> Iterator[str]:
+    """Yield a line for each number of an analyzer that has a score card."""
+    from geomprobe.diagnostics import score_of
+
+    for stat in sorted(stats):
+        if (score := score_of(f"{analyzer}/{stat}")) is not None:
+            yield listed(f"{stat}: {score}")
 
 
 def _title(facts: Mapping[str, Any]) -> str:

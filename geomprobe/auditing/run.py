@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from torch import nn
 
 import geomprobe
 from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
+from geomprobe.auditing.planning import left_out, planned
 from geomprobe.auditing.report import AuditReport
 from geomprobe.evidence import Loss
 from geomprobe.findings import Finding
@@ -64,8 +66,9 @@ def audit(
     seed : int
         The same seed, model and data give the same report.
     budget_minutes : float, optional
-        Begin no analyzer after so many minutes from the start. One that is left out is a failed
-        finding that says so; one that has begun is finished.
+        How long the audit may take, from the start. Analyzers are first tried on small parts of
+        the evidence, and one that is estimated to take longer than what is left when its turn comes
+        is left out: a failed finding says so. ``facts["estimated_seconds"]`` holds the estimates.
     progress : bool
         Show progress bars.
     strict : bool
@@ -105,7 +108,12 @@ def audit(
         strict=strict,
     )
     findings: list[Finding] = []
+    plan: dict[str, float] = {}
     interrupted = False
+
+    def remaining() -> float:
+        return 60 * (budget_minutes or math.inf) + started - time.perf_counter()
+
     bar = tqdm(chosen, desc="analyzing", unit="analyzer", disable=not progress, leave=False)
     with quiet(probe.model), bar:
         evidence = collect(
@@ -118,9 +126,11 @@ def audit(
             progress=progress,
         )
         try:
+            if budget_minutes is not None:
+                plan = planned(chosen, evidence, seconds=remaining())
             for analyzer in bar:
-                if budget_minutes and time.perf_counter() - started > 60 * budget_minutes:
-                    reason = f"left out: the {budget_minutes:g} minutes of the budget were over"
+                needed = plan.get(analyzer.name, math.nan)
+                if reason := left_out(needed, remaining(), budget_minutes or math.inf):
                     findings.append(Finding(analyzer.name, "model", failed=reason))
                     continue
                 for finding in analyze(evidence, [analyzer], strict=strict):
@@ -139,6 +149,7 @@ def audit(
         "n_train": n_train,
         "seed": seed,
         "seconds": time.perf_counter() - started,
+        **({"budget_minutes": budget_minutes, "estimated_seconds": plan} if plan else {}),
         "interrupted": interrupted,
         "versions": {
             "geomprobe": geomprobe.__version__,
@@ -151,4 +162,5 @@ def audit(
         layers=probe.manifest,
         readings={analyzer.name: dict(analyzer.readings) for analyzer in chosen},
         facts=facts,
+        caveats={one.name: str(said) for one in chosen if (said := getattr(one, "caveat", ""))},
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from geomprobe.findings import Estimate, Finding, metric_name, metrics
+from geomprobe.findings import Estimate, Finding, metric_name, metrics, numbers
 from geomprobe.storage import PathLike, encode, read_json, write_json
 
 if TYPE_CHECKING:
@@ -120,6 +120,32 @@ class History(Sequence[Record]):
 
         frame: pd.DataFrame = pd.DataFrame(list(self.rows()), columns=list(COLUMNS))
         return frame
+
+    def summary(self) -> str:
+        """Return the numbers of the last observation as text, with what is known of their worth.
+
+        A number that has a score card comes with its verdict and psi, see
+        :func:`~geomprobe.diagnostics.published_scores`; of one that has not been scored nothing is
+        known about how well it predicts generalization.
+        """
+        from geomprobe.diagnostics import score_of
+
+        if not self._records:
+            return "no observation yet"
+        last = self._records[-1]
+        rows = []
+        for (*key, repeat), estimate in numbers(last.findings):
+            analyzer, _, stat = key
+            name = metric_name(*key) + (f"#{repeat}" if repeat else "")
+            rows.append((name, str(estimate), str(score_of(f"{analyzer}/{stat}") or "not scored")))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"step {last.step}" + ("" if last.loss is None else f", loss {last.loss:.4g}")]
+        for name, value, score in rows:
+            lines.append(f"  {name:{widths[0]}}  {value:{widths[1]}}  {score}")
+        for finding in last.findings:
+            if finding.failed is not None:
+                lines.append(f"  {finding.analyzer} of {finding.subject} failed: {finding.failed}")
+        return "\n".join(lines)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the records as plain types."""

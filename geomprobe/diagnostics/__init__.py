@@ -17,6 +17,12 @@ from geomprobe.diagnostics.norms import LayerNorms, layer_norms, parameter_norm,
 from geomprobe.diagnostics.outputs import cross_entropy, margin, margins, output_entropy
 from geomprobe.diagnostics.pac_bayes import PacBayes, pac_bayes
 from geomprobe.diagnostics.partial_rank import cross_fitted_spearman, partial_spearman
+from geomprobe.diagnostics.published import (
+    PublishedScore,
+    ZooScore,
+    published_scores,
+    score_of,
+)
 from geomprobe.diagnostics.rank_agreement import GranulatedKendall, granulated_kendall, kendall
 from geomprobe.diagnostics.reference_rows import chance_band, noise_ceiling, noisy_oracle
 from geomprobe.diagnostics.reliability import seed_reliability
@@ -38,12 +44,14 @@ __all__ = [
     "PacBayes",
     "PowerLaw",
     "PredictedRanks",
+    "PublishedScore",
     "Score",
     "ScoreCard",
     "ScoreTable",
     "SignErrors",
     "TrainedModel",
     "WithinCells",
+    "ZooScore",
     "augmentation_error",
     "calibrate",
     "chance_band",
@@ -71,7 +79,9 @@ __all__ = [
     "pgdl_score",
     "power_law",
     "psi_difference",
+    "published_scores",
     "registered_measures",
+    "score_of",
     "scorecard",
     "seed_reliability",
     "sign_errors",

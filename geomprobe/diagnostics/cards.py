@@ -49,6 +49,8 @@ class ScoreCard:
         hyper-parameters; mean sign error, whose interval takes environments for independent.
     psi_by_axis : mapping of str to float
         Granulated Kendall along each hyper-parameter.
+    explained : mapping of str to float
+        Share of the variance of its ranks that each hyper-parameter explains alone (eta squared).
     cross_fitted : float
         Spearman given all hyper-parameters and their interactions in pairs, cross-fitted.
     within_cells, within_cells_p : float
@@ -76,6 +78,7 @@ class ScoreCard:
     partial: Score
     sign_error: Score
     psi_by_axis: Mapping[str, float] = field(default_factory=dict)
+    explained: Mapping[str, float] = field(default_factory=dict)
     cross_fitted: float = math.nan
     within_cells: float = math.nan
     within_cells_p: float = math.nan
@@ -132,6 +135,7 @@ class ScoreTable(Mapping[str, ScoreCard]):
                 score: Score = getattr(card, name)
                 row |= {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
             row |= {f"psi_{axis}": value for axis, value in card.psi_by_axis.items()}
+            row |= {f"explained_{axis}": value for axis, value in card.explained.items()}
             row |= {name: getattr(card, name) for name in _PLAIN}
             rows.append(row)
         frame = pd.DataFrame(rows).set_index("diagnostic")

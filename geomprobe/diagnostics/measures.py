@@ -43,12 +43,15 @@ class Measure:
         declared from the literature, before any gap is seen.
     formula : str
     source : str
+    stat : str
+        ``analyzer/stat`` of the number of a report that is the same quantity, where there is one.
     """
 
     name: str
     sign: int
     formula: str
     source: str
+    stat: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ class Group:
 _JIANG = "Jiang et al. 2020"
 _PGDL = "Natekar and Sharma 2020"
 _FOLK = "constant predictor"
+_PH = "Birdal et al. 2021, Dupuis et al. 2023"
+_MAGNITUDE = "Andreeva et al. 2024"
 
 GROUPS: tuple[Group, ...] = (
     Group(
@@ -139,7 +144,9 @@ GROUPS: tuple[Group, ...] = (
         gradients,
         True,
         (
-            Measure("fisher_trace", 1, "Tr F", "Jastrzebski et al. 2021"),
+            Measure(
+                "fisher_trace", 1, "Tr F", "Jastrzebski et al. 2021", "fisher_information/trace"
+            ),
             Measure("gradient_noise", 1, "Tr C - ‖mean g‖^2", _JIANG),
             Measure("moment_over_fisher", 1, "Tr C / Tr F", "Thomas et al. 2020"),
             Measure("fisher_rao", 1, "w^T F w", "Liang et al. 2019"),
@@ -168,10 +175,26 @@ GROUPS: tuple[Group, ...] = (
         representation,
         False,
         (
-            Measure("two_nn", 1, "TwoNN dimension of the last features", "Ansuini et al. 2019"),
-            Measure("rank_me", -1, "RankMe of the last features", "Garrido et al. 2023"),
             Measure(
-                "participation_ratio", -1, "participation ratio of the last features", "by analogy"
+                "two_nn",
+                1,
+                "TwoNN dimension of the last features",
+                "Ansuini et al. 2019",
+                "representation_dimension/two_nn",
+            ),
+            Measure(
+                "rank_me",
+                -1,
+                "RankMe of the last features",
+                "Garrido et al. 2023",
+                "representation_dimension/rank_me",
+            ),
+            Measure(
+                "participation_ratio",
+                -1,
+                "participation ratio of the last features",
+                "by analogy",
+                "representation_dimension/participation_ratio",
             ),
             Measure("alpha_req_from_one", 1, "distance of alpha-ReQ from 1", "Agrawal et al. 2022"),
         ),
@@ -181,8 +204,20 @@ GROUPS: tuple[Group, ...] = (
         collapse,
         False,
         (
-            Measure("within_class", 1, "NC1", "Papyan et al. 2020"),
-            Measure("maximal_angle", 1, "NC2, cosines from -1/(C-1)", "Papyan et al. 2020"),
+            Measure(
+                "within_class",
+                1,
+                "NC1",
+                "Papyan et al. 2020",
+                "representation_dimension/within_class",
+            ),
+            Measure(
+                "maximal_angle",
+                1,
+                "NC2, cosines from -1/(C-1)",
+                "Papyan et al. 2020",
+                "representation_dimension/maximal_angle",
+            ),
             Measure("self_duality", 1, "NC3", "Papyan et al. 2020"),
         ),
     ),
@@ -204,12 +239,19 @@ GROUPS: tuple[Group, ...] = (
         weight_topology,
         False,
         (
-            Measure("neural_persistence", -1, "mean over layers", "Rieck et al. 2019"),
+            Measure(
+                "neural_persistence",
+                -1,
+                "mean over layers",
+                "Rieck et al. 2019",
+                "neural_persistence/neural_persistence",
+            ),
             Measure(
                 "neural_persistence_control",
                 -1,
                 "mean over layers, less that of shuffled weights",
                 "Girrbach et al. 2023",
+                "neural_persistence/difference",
             ),
         ),
     ),
@@ -218,9 +260,27 @@ GROUPS: tuple[Group, ...] = (
         fisher_spectrum,
         False,
         (
-            Measure("effective_dimension", 1, "local, over all parameters", "Abbas et al. 2021"),
-            Measure("effective_parameters", 1, "sum l / (l + 1/m)", "Maddox et al. 2020"),
-            Measure("fisher_stable_rank", 1, "Tr F / lambda_max", "by analogy"),
+            Measure(
+                "effective_dimension",
+                1,
+                "local, over all parameters",
+                "Abbas et al. 2021",
+                "effective_dimension/local",
+            ),
+            Measure(
+                "effective_parameters",
+                1,
+                "sum l / (l + 1/m)",
+                "Maddox et al. 2020",
+                "curvature/effective_parameters",
+            ),
+            Measure(
+                "fisher_stable_rank",
+                1,
+                "Tr F / lambda_max",
+                "by analogy",
+                "fisher_information/stable_rank",
+            ),
         ),
     ),
     Group(
@@ -228,7 +288,13 @@ GROUPS: tuple[Group, ...] = (
         tangent_kernel,
         False,
         (
-            Measure("kernel_alignment", -1, "centred alignment with labels", "Baratin et al. 2021"),
+            Measure(
+                "kernel_alignment",
+                -1,
+                "centred alignment with labels",
+                "Baratin et al. 2021",
+                "tangent_kernel/alignment",
+            ),
             Measure("kernel_complexity", 1, "Tr Y^T (K + delta)^-1 Y / n", "Arora et al. 2019"),
             Measure("takeuchi_penalty", 1, "Tr (F + 1/m)^-1 C", "Thomas et al. 2020"),
         ),
@@ -267,15 +333,36 @@ GROUPS: tuple[Group, ...] = (
         trajectory,
         False,
         (
-            Measure("trajectory_length", 1, "sum ‖w_{t+1} - w_t‖", "baseline of what follows"),
+            Measure(
+                "trajectory_length",
+                1,
+                "sum ‖w_{t+1} - w_t‖",
+                "baseline of what follows",
+                "trajectory_topology/path_length",
+            ),
             *(
-                Measure(f"{name}_{metric}", 1, f"{formula}, {metric} distance", source)
-                for metric in ("euclidean", "loss", "zero_one")
-                for name, formula, source in (
-                    ("ph_dimension", "PH0 dimension", "Birdal et al. 2021, Dupuis et al. 2023"),
-                    ("e1", "length of the spanning tree", "Andreeva et al. 2024"),
-                    ("e1_by_diameter", "the same over the diameter", "scale-free control"),
-                    ("positive_magnitude", "at scale sqrt(m)", "Andreeva et al. 2024"),
+                Measure(
+                    f"{name}_{metric}",
+                    1,
+                    f"{formula}, {metric} distance",
+                    source,
+                    f"trajectory_topology/{prefix}{stat}",
+                )
+                for metric, prefix in (
+                    ("euclidean", ""),
+                    ("loss", "loss_"),
+                    ("zero_one", "zero_one_"),
+                )
+                for name, formula, source, stat in (
+                    ("ph_dimension", "PH0 dimension", _PH, "ph_dimension"),
+                    ("e1", "length of the spanning tree", _MAGNITUDE, "e_alpha"),
+                    (
+                        "e1_by_diameter",
+                        "the same over the diameter",
+                        "scale-free control",
+                        "tree_to_diameter",
+                    ),
+                    ("positive_magnitude", "at scale sqrt(m)", _MAGNITUDE, "positive_magnitude"),
                 )
             ),
         ),

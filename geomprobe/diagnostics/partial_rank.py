@@ -95,6 +95,27 @@ def cross_fitted_spearman(measure: Array, gap: Array, levels: Array, *, seed: in
     return _correlation(*missed.T)
 
 
+def explained_by_axis(measure: Array, levels: Array) -> Array:
+    """Return the share of the variance of a diagnostic's ranks that each hyper-parameter explains.
+
+    Eta squared, of one hyper-parameter at a time: where they are crossed completely, the shares sum
+    to 1 at most. NaN for a diagnostic that is constant.
+
+    Parameters
+    ----------
+    measure : ndarray, shape (n,)
+    levels : ndarray of int, shape (n, n_axes)
+
+    Returns
+    -------
+    ndarray, shape (n_axes,)
+    """
+    ranks = _ranks(measure, measure)[:, :1]
+    total = np.square(ranks - ranks.mean()).sum()
+    left = [np.square(_residuals(ranks, _indicators(axis[:, None]))).sum() for axis in levels.T]
+    return 1 - np.array(left) / total if total else np.full(levels.shape[1], np.nan)
+
+
 def cross_fits(
     design: Array, target: Array, *, folds: int, seed: int
 ) -> Iterator[tuple[Array, RidgeCV]]:

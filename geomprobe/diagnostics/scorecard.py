@@ -12,6 +12,7 @@ from geomprobe.diagnostics.conditional_information import ConditionalInformation
 from geomprobe.diagnostics.pairs import neighbours
 from geomprobe.diagnostics.partial_rank import (
     cross_fitted_spearman,
+    explained_by_axis,
     partial_spearman,
     permutation_p,
 )
@@ -207,6 +208,7 @@ def _card(
         partial=partial,
         sign_error=Score(errors.mean, errors.mean - spread, errors.mean + spread),
         psi_by_axis=dict(zip(cells.axes, by_axis.tolist(), strict=True)),
+        explained=dict(zip(cells.axes, explained_by_axis(measure, levels).tolist(), strict=True)),
         cross_fitted=cross_fitted_spearman(measure, gap, levels, seed=seed),
         within_cells=seeds.agreement,
         within_cells_p=seeds.p,

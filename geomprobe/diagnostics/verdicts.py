@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from geomprobe.diagnostics.cards import ScoreCard
@@ -28,6 +28,20 @@ def judged(cards: Mapping[str, ScoreCard], baselines: Sequence[str]) -> dict[str
     return found
 
 
+def verdict_over_zoos(verdicts: Iterable[str]) -> str:
+    """Return the verdict on a diagnostic from its verdicts by zoo.
+
+    The rule is stated in :func:`geomprobe.diagnostics.published_scores`.
+    """
+    said = [verdict for verdict in verdicts if verdict != "under-powered"]
+    if set(said) == {"predictive"}:
+        return "predictive" if len(said) > 1 else "under-powered"
+    for verdict in ("confounded", "not predictive"):
+        if verdict in said:
+            return verdict
+    return "under-powered"
+
+
 def _verdict(card: ScoreCard, bar: float | None) -> tuple[str, str]:
     if card.reason:
         return "under-powered", card.reason
@@ -42,7 +56,9 @@ def _verdict(card: ScoreCard, bar: float | None) -> tuple[str, str]:
     if card.partial.covers(0) and card.partial.covers(WORTHWHILE):
         return "under-powered", f"{given_all}: too wide an interval to tell"
     if agrees and card.partial.covers(0):
-        return "confounded", f"it follows the hyper-parameters: {given_all}"
+        most = max(card.explained, key=lambda axis: card.explained[axis], default="")
+        which = f", {most} most" if most else ""
+        return "confounded", f"it follows the hyper-parameters{which}: {given_all}"
     if card.partial.low > 0:
         against = "0 is not excluded" if bar is None else f"the best baseline has {bar:+.2f}"
         return "not predictive", f"{given_all}, but its psi is {card.psi}: {against}"

@@ -41,6 +41,10 @@ class TrainingPath:
     name: ClassVar[str] = "training_path"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "Where the training will go, or what it has found: a random walk gives many of these "
+        "numbers too, and stands beside them."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "length": "Distance that the parameters travelled: about learning rate times the sum of "
         "the gradient norms.",
@@ -110,6 +114,9 @@ class Conservation:
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
     looks_back: ClassVar[bool] = True
+    caveat: ClassVar[str] = (
+        "How good the solution is: it tells how far the steps were from gradient flow."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "drift": "Change of a quantity that gradient flow conserves, relative to its terms: from "
         "finite steps, weight decay or an optimizer that rescales gradients.",

@@ -53,6 +53,10 @@ class RegionDensity:
     name: ClassVar[str] = "region_density"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "How many regions the network has in all, or how well it does: bends are counted near "
+        "these inputs."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "local_complexity": "Units that bend within a small neighbourhood of an input, on average: "
         "the density of linear regions around the data; it changes with the radius.",
@@ -141,6 +145,10 @@ class RegionCrossings:
     name: ClassVar[str] = "region_crossings"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "Whether the movement helped: walls between two states are counted, and units that "
+        "change back are not seen."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "units_changed": "Units that are on another branch than before, mean over inputs: as many "
         "walls or more were crossed between the two states.",

@@ -1,6 +1,7 @@
 """Zoos: families of models trained by a fixed protocol, measured, and scored."""
 
 from geomprobe.zoos.protocol import After, Model, Stop, ZooProtocol
+from geomprobe.zoos.publishing import publish
 from geomprobe.zoos.records import Record, ZooFolder
 from geomprobe.zoos.running import run_zoo, train_and_measure
 from geomprobe.zoos.scoring import ZooScores, score_zoo
@@ -15,6 +16,7 @@ __all__ = [
     "ZooFolder",
     "ZooProtocol",
     "ZooScores",
+    "publish",
     "run_zoo",
     "score_zoo",
     "train_and_measure",

@@ -1,12 +1,18 @@
 import math
 import re
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from geomprobe.analyzer import registered_analyzers
 from geomprobe.auditing.html import render
 from geomprobe.auditing.report import AuditReport
+from geomprobe.auditing.topics import TOPICS
+from geomprobe.diagnostics import PublishedScore, Score, ZooScore, published
+from geomprobe.diagnostics.published import write_scores
 from geomprobe.findings import Estimate, Finding
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -117,6 +123,14 @@ def row(name, status="observed", reason=None, aliases=()):
             "aliases": list(aliases)}  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_scored(tmp_path_factory):
+    """Whatever score cards are shipped, these pages have none, but where a test gives some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(published, "SCORES", tmp_path_factory.mktemp("scores") / "none.json")
+        yield
+
+
 READINGS = {
     "persistent_homology": {f"number_{k}": f"How to read number {k}." for k in range(12)},
     "fisher_information": {"trace": "Sum of the eigenvalues."},
@@ -162,8 +176,12 @@ def test_pages_are_well_formed_and_stand_alone(audited):
     assert targets
     assert {target[1:] for target in targets} <= set(ids)
     assert all(target.startswith("#") for target in targets)
+    (script,) = page.all("script")
+    digest = b64encode(sha256("".join(script[2]).encode()).digest()).decode()
+    (policy,) = page.all("meta", **{"http-equiv": "Content-Security-Policy"})
+    assert f"script-src 'sha256-{digest}'" in policy[1]["content"]
     present = {tag for tag, *_ in page.elements}
-    assert not present & {"script", "iframe", "img", "link", "object", "base", "form"}
+    assert not present & {"iframe", "img", "link", "object", "base", "form"}
     for _, attributes, _ in page.elements:
         assert not [name for name in attributes if name.startswith("on") or name == "src"]
         values = [str(value) for name, value in attributes.items() if name != "xmlns"]
@@ -299,8 +317,10 @@ def test_failures_skipped_layers_notes_and_the_missing_score_cards_are_said(page
     assert "skipped: its output is its input in evaluation mode" in skipped
     assert "also tied.drop" in skipped
     assert page.texts("li").count("30 of 2,000 points were kept.") == 2
-    assert "No diagnostic here has a measured score card yet" in page.texts("footer")[0]
-    assert "none of these numbers is claimed to predict generalization" in page.texts("main")[0]
+    assert "none is claimed to predict generalization" in page.texts("section", id="opening")[0]
+    assert "none is claimed to predict generalization" in page.texts("section", id="score-cards")[0]
+    assert set(page.texts("td", class_="score")) == {"not scored"}
+    assert len(page.texts("td", class_="score")) == 2 * 12 + 4
 
 
 def test_scalars_of_an_unknown_analyzer_and_subjects_outside_the_manifest_are_shown():
@@ -309,6 +329,52 @@ def test_scalars_of_an_unknown_analyzer_and_subjects_outside_the_manifest_are_sh
     assert page.texts("h4") == ["Acme curvature"]
     assert "trajectory" in page.texts("h3")[0]
     assert page.texts("td", class_="value") == ["2.00"]
+
+
+def test_a_verdict_with_psi_stands_beside_a_number_and_its_card_in_the_table(tmp_path, monkeypatch):
+    zoos = {
+        name: ZooScore(
+            "confounded", Score(psi, 0.1, 0.6), Score(-0.05, -0.2, 0.1), 0.5, 140, held, "lr", share
+        )
+        for name, psi, held, share in (("H1", 0.41, True, 0.7), ("T", 0.33, False, 0.9))
+    }
+    scores = {"fisher_trace": PublishedScore.of("fisher_trace", zoos)}
+    monkeypatch.setattr(published, "SCORES", write_scores(tmp_path / "scores.json", scores, {}))
+    page = Page(render(report()))
+    assert [text for text in page.texts("td", class_="score") if text != "not scored"] == [
+        "confounded: follows the learning rateΨ +0.41 [+0.10, +0.60] on H1, for: Tr F"
+    ]
+    (table,) = page.texts("table", class_="scores sortable")
+    assert "fisher_traceTr F; larger is expected of models with a larger gap" in table
+    assert "12.35 ± 0.68" in table
+    assert table.count("H1 held outconfounded") == table.count("Tconfounded") == 1
+    assert "−0.05 [−0.20, +0.10]" in table
+    assert "27 of 28 numbers have not been scored" in page.texts("section", id="opening")[0]
+    assert "certif" not in " ".join(page.texts("section", id="score-cards")).lower()
+
+
+def test_parts_come_in_order_each_with_what_it_does_not_say():
+    names = ("loss_slice", "acme", "persistent_homology", "region_density", "fisher_information")
+    findings = [Finding(name, "model", {"x": Estimate(1)}) for name in names]
+    caveats = {"loss_slice": "What lies elsewhere.", "acme": "Anything at all."}
+    page = Page(render(AuditReport(tuple(findings), caveats=caveats)))
+    parts = ["Layers", "Topology", "Information", "Tropical", "Landscape", "Others"]
+    parts += ["Score cards", "How to read it"]
+    assert [a["data-tab"] for _, a, _ in page.elements if "data-tab" in a] == parts
+    assert "Loss slice does not sayWhat lies elsewhere." in page.texts("section", id="landscape")[0]
+    assert "Acme does not sayAnything at all." in page.texts("section", id="others")[0]
+    assert "does not say" not in page.texts("section", id="topology")[0]
+
+
+def test_every_analyzer_of_geomprobe_has_a_part_and_says_what_it_does_not_say():
+    own = {
+        name: point.load()
+        for name, point in registered_analyzers().items()
+        if point.module.startswith("geomprobe.")
+    }
+    assert {name for names in TOPICS.values() for name in names} == set(own)
+    for name, analyzer in own.items():
+        assert analyzer.caveat.endswith("."), name
 
 
 def test_the_same_report_gives_the_same_page():

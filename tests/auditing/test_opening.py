@@ -97,3 +97,51 @@ def test_findings_without_fitting_arrays_are_passed_over():
     }
     words = {"spectrum": np.array(["x"]), "n": np.ones(1), "local_curve": np.array(["x"])}
     assert said(Finding("a", "b", arrays=odd), Finding("a", "c", arrays=words)) == []
+
+
+def region(subject, units, **arrays):
+    return Finding("region_density", subject, {"local_complexity": Estimate(units, 0.5)}, arrays)
+
+
+def test_other_analyses_are_summed_up_too_and_lead_to_their_figures():
+    layers = [
+        Finding(
+            "representation_dimension",
+            name,
+            {"two_nn": Estimate(value, 0.25)},
+            {"scales": np.array([1.0, 2.0]), "gride": np.array([3.0, 2.0])},
+        )
+        for name, value in (("in", 4.0), ("deep", 12.5), ("out", 2.0))
+    ]
+    bent = {"hessian_grid": np.arange(3.0), "hessian_density": np.ones(3)}
+    curved = Finding("curvature", "model", {"largest_eigenvalue": Estimate(7.5, 0.25)}, bent)
+    walls = {"boundary_distances": np.array([0.1, 0.2])}
+    regions = (region("model", 9.0, **walls), region("relu", 4.0))
+    assert said(*layers, *regions, curved) == [
+        (
+            "The intrinsic dimension is largest in layer deep: 12.50 ± 0.25 at the scale of "
+            "nearest neighbours.",
+            "deep",
+            "finding-1-scales",
+        ),
+        (
+            "Near an input units that bend number 9.00 ± 0.50 on average.",
+            "units that bend",
+            "finding-3-walls",
+        ),
+        ("The largest curvature of the loss is 7.50 ± 0.25.", "curvature of the loss",
+         "finding-5-density"),
+    ]  # fmt: skip
+    # Without the arrays of its figure a sentence leads to the finding.
+    assert said(region("model", 9.0))[0][2] == "finding-0"
+
+
+def test_three_sentences_are_enough():
+    spectrum = Finding("fisher", "model", arrays={"spectrum": np.ones(3)})
+    dimension = Finding("two", "a", {"two_nn": Estimate(3, 0.1)})
+    findings = (loops("a", [1, 2]), spectrum, dimension, region("model", 3.0))
+    assert [target for *_, target in said(*findings)] == [
+        "finding-0-persistence",
+        "finding-1-spectrum",
+        "finding-2",
+    ]

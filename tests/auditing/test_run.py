@@ -141,3 +141,104 @@ def test_numbers_out_of_range_are_refused_before_any_work(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"{name} must be at least"):
         gp.audit(nn.Linear(4, 3), torch.zeros(8, 4), **wrong)
+
+
+class Sleeper:
+    """Takes a time in proportion to a power of the number of points, by a clock that it owns."""
+
+    needs = frozenset({"activations"})
+    readings = {}
+
+    def __init__(self, name, power, unit, clock):
+        self.name, self.power, self.unit, self.clock = name, power, unit, clock
+        self.seen = []
+
+    def __call__(self, evidence):
+        (points,) = {len(cloud) for cloud in evidence.clouds.values()}
+        self.seen.append(points)
+        self.clock.now += self.unit * points**self.power
+        yield gp.Finding(self.name, "model", {"points": gp.Estimate(points, exact=True)})
+
+
+class Clock:
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    fake = Clock()
+    monkeypatch.setattr("geomprobe.auditing.planning.time", fake)
+    monkeypatch.setattr("geomprobe.auditing.run.time", fake)
+    return fake
+
+
+def many(n=800):
+    return torch.randn(n, 4, generator=torch.Generator().manual_seed(0)), torch.arange(n) % 3
+
+
+@pytest.mark.parametrize(("power", "points"), [(1, 800), (2, 800), (3, 800), (2, 400), (0, 800)])
+def test_what_an_analyzer_takes_is_foretold_from_small_parts(clock, power, points):
+    one = Sleeper("one", power, 2.0 / 800**power, clock)
+    report = quick(network(), many(), analyzers=[one], points=points, budget_minutes=9)
+    expected = 2.0 * (points / 800) ** power
+    assert report.facts["estimated_seconds"]["one"] == pytest.approx(expected, rel=0.05)
+    assert one.seen[-1] == points
+    assert max(one.seen[:-1]) == points // 8
+
+
+def test_a_budget_takes_what_fits_in_the_order_asked_for_and_says_what_it_left_out(clock):
+    quadratic = [Sleeper(f"of_{s}_s", 2, s / 800**2, clock) for s in (20, 70, 30, 1)]
+    report = quick(network(), many(), analyzers=quadratic, points=800, budget_minutes=1)
+    reasons = {finding.analyzer: finding.failed for finding in report.findings}
+    assert {name for name, reason in reasons.items() if reason is None} == {
+        "of_20_s",
+        "of_30_s",
+        "of_1_s",
+    }
+    assert "left out: about 1.2 minutes are needed" in reasons["of_70_s"]
+    assert "of the budget of 1 are left" in reasons["of_70_s"]
+    assert report.partial
+    assert clock.now < 60
+
+
+def test_an_analyzer_that_takes_longer_than_foretold_costs_the_later_ones_their_turn(clock):
+    class Liar(Sleeper):
+        def __call__(self, evidence):
+            yield from super().__call__(evidence)
+            (points,) = {len(cloud) for cloud in evidence.clouds.values()}
+            self.clock.now += 100.0 if points == 800 else 0.0
+
+    analyzers = [Liar("liar", 1, 1e-3, clock), Sleeper("next", 1, 1e-3, clock)]
+    report = quick(network(), many(), analyzers=analyzers, points=800, budget_minutes=1)
+    assert [finding.failed is None for finding in report.findings] == [True, False]
+    assert report.findings[1].failed == "left out: the 1 minutes of the budget were over"
+
+
+def test_trials_leave_everything_as_it_was_and_their_failures_are_no_findings():
+    class Picky(Sleeper):
+        def __call__(self, evidence):
+            torch.rand(3)
+            if any(len(cloud) < 100 for cloud in evidence.clouds.values()):
+                raise ValueError("too few")
+            yield from super().__call__(evidence)
+
+    stream = torch.random.get_rng_state()
+    model = network().train()
+    report = quick(
+        model, many(200), analyzers=[Picky("picky", 1, 0, Clock())], points=200, budget_minutes=5
+    )
+    assert report.facts["estimated_seconds"] == {"picky": None}
+    assert not report.partial
+    assert torch.equal(stream, torch.random.get_rng_state())
+    assert all(module.training for module in model.modules())
+
+
+def test_real_analyzers_fit_into_a_budget_and_the_plan_is_in_the_facts():
+    report = quick(network(), many(200), points=100, samples=32, budget_minutes=5)
+    assert not report.partial
+    plan = report.facts["estimated_seconds"]
+    assert set(plan) == {"persistent_homology", "fisher_information", "effective_dimension"}
+    assert all(0 < seconds < 60 for seconds in plan.values())

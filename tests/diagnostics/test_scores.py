@@ -20,6 +20,7 @@ from geomprobe.diagnostics import (
     sign_errors,
     within_cells,
 )
+from geomprobe.diagnostics.partial_rank import explained_by_axis
 
 GRID = np.array([*product(range(3), range(2), range(2))])
 
@@ -240,3 +241,11 @@ def test_a_nan_is_refused_where_orders_are_counted():
             score(GRID, measure, gap)
     with pytest.raises(ValueError, match="1 of 12 models have a NaN"):
         within_cells(np.zeros(12, int), measure, gap)
+
+
+def test_the_share_that_each_hyper_parameter_explains_alone():
+    """Ranks 3a + b + 1 on a 3 x 3 grid: sums of squares 54 and 6 of 60."""
+    levels = np.array([*product(range(3), range(3))])
+    measure = np.exp(3.0 * levels[:, 0] + levels[:, 1])
+    assert explained_by_axis(measure, levels) == pytest.approx([0.9, 0.1])
+    assert np.isnan(explained_by_axis(np.ones(9), levels)).all()

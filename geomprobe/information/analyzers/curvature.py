@@ -74,6 +74,10 @@ class LossCurvature:
     name: ClassVar[str] = "curvature"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "Whether the minimum generalizes: rescaling layers changes most of these numbers, and "
+        "not the function."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "largest_eigenvalue": (
             "Sharpness: gradient descent with steps above 2 over it is unstable there; rescaling "

@@ -71,6 +71,10 @@ class EffectiveDimension:
 
     name: ClassVar[str] = "effective_dimension"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
+    caveat: ClassVar[str] = (
+        "How many parameters are needed, or how the model generalizes: it depends on n, on the "
+        "number of inputs and on the scale of the Fisher information."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "local": (
             "How many directions of the parameters n data can tell apart at the trained model; it "

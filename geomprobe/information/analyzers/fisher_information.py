@@ -56,6 +56,10 @@ class FisherInformation:
 
     name: ClassVar[str] = "fisher_information"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
+    caveat: ClassVar[str] = (
+        "How well the model does: sensitivity to the parameters changes when layers are "
+        "rescaled, while the function stays as it is."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "trace": (
             "Twice the mean KL divergence, in nats, between the predictions before and after a "

@@ -56,6 +56,10 @@ class LearningCoefficient:
     name: ClassVar[str] = "local_learning_coefficient"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "The coefficient of the theory, which takes a limit of many samples: it is comparable "
+        "at equal temperature, localization and number of samples only."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "local_learning_coefficient": (
             "Half the number of directions in which the loss rises from the trained parameters, "

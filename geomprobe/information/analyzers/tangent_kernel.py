@@ -52,6 +52,10 @@ class NeuralTangentKernel:
     name: ClassVar[str] = "tangent_kernel"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "How this network trains to the end: the kernel moves during training, and this is one "
+        "moment of it on these inputs."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "trace": (
             "Mean squared gradient of the outputs of an input, summed over outputs: how far one "

@@ -52,6 +52,10 @@ class LossSurface:
     name: ClassVar[str] = "loss_slice"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "What the loss is like in other directions: a slice of a few dimensions through very "
+        "many hides most of them."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "loss": "Mean loss of the model over the samples.",
         "doubling_width": "How far the filters can be moved at random before the loss has doubled, "

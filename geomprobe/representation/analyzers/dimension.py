@@ -41,6 +41,10 @@ class RepresentationDimension:
     name: ClassVar[str] = "representation_dimension"
     needs: ClassVar[frozenset[str]] = frozenset({"activations"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "How much a layer knows of the task: these are dimensions of the points that were "
+        "seen, and intrinsic ones above ten or so are too small."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "points_excluded": "Points left out because they hold NaN or infinity: anything above 0 "
         "means that the layer overflows or divides by zero.",

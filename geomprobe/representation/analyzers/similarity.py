@@ -41,6 +41,10 @@ class RepresentationSimilarity:
     name: ClassVar[str] = "representation_similarity"
     needs: ClassVar[frozenset[str]] = frozenset({"activations"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "Whether two layers do the same: alignment is up to rotation, and directions of large "
+        "variance decide it."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "cka_previous": "Alignment with the layer before: 1 where only a rotation, a scale and a "
         "shift lie between, about 0 for nothing in common; a few directions of large variance "

@@ -62,6 +62,10 @@ class PersistentHomology:
 
     name: ClassVar[str] = "persistent_homology"
     needs: ClassVar[frozenset[str]] = frozenset({"activations"})
+    caveat: ClassVar[str] = (
+        "Neither that a layer is good nor that the model generalizes: it is the shape of these "
+        "points, and lengths of layers with other scales are not comparable."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "points_excluded": "Points left out because they hold NaN or infinity: anything above 0 "
         "means that the layer overflows or divides by zero.",

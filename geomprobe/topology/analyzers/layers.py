@@ -64,6 +64,10 @@ class LayerTopology:
     name: ClassVar[str] = "layer_topology"
     needs: ClassVar[frozenset[str]] = frozenset({"activations"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "Anything about data outside these classes, nor anything absolute: the numbers hold "
+        "for this number of neighbours."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "betti_0": "Pieces that a class falls into, on average over classes: 1 where it is in one "
         "piece, as trained networks tend to make it; it depends on the number of neighbours.",

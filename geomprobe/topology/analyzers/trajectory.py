@@ -102,6 +102,10 @@ class TrajectoryTopology:
     name: ClassVar[str] = "trajectory_topology"
     needs: ClassVar[frozenset[str]] = frozenset({"trajectory"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "How the model generalizes: the numbers follow the learning rate, the batch size and "
+        "the plain length of the path, which stands beside them."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         **_READINGS,
         "path_length": "Distance travelled from iterate to iterate: about learning rate times the "

@@ -56,6 +56,10 @@ class NeuralPersistence:
     name: ClassVar[str] = "neural_persistence"
     needs: ClassVar[frozenset[str]] = frozenset({"model"})
     by_default: ClassVar[bool] = False
+    caveat: ClassVar[str] = (
+        "Whether a layer has learned anything: most of it is the histogram of the weights, as "
+        "the shuffled weights beside it show."
+    )
     readings: ClassVar[Mapping[str, str]] = {
         "neural_persistence": "How far a layer's connecting weights fall below the network's "
         "largest weight, from 0 to 1: high where a few weights stand out, which is mostly a matter "
