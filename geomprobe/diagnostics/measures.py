@@ -15,6 +15,7 @@ from geomprobe.diagnostics.baseline_groups import (
     outputs,
     tails,
 )
+from geomprobe.diagnostics.combinations import COMBINATIONS
 from geomprobe.diagnostics.geometry_groups import (
     activation_topology,
     balance,
@@ -370,7 +371,9 @@ GROUPS: tuple[Group, ...] = (
 )
 
 #: Every measure, by name.
-MEASURES: dict[str, Measure] = {one.name: one for group in GROUPS for one in group.measures}
+MEASURES: dict[str, Measure] = {one.name: one for group in GROUPS for one in group.measures} | {
+    one.name: Measure(one.name, one.sign, one.formula, "the tuning zoo") for one in COMBINATIONS
+}
 
 #: What a diagnostic must not fall behind.
 BASELINES: tuple[str, ...] = (
@@ -394,7 +397,8 @@ def measure(
     trained : TrainedModel
         In evaluation mode.
     groups : sequence of str, optional
-        Names of groups, as in ``seconds``; by default all.
+        Names of groups, as in ``seconds``; by default all. A combination of measures is there
+        with the measures.
 
     Returns
     -------
@@ -426,4 +430,7 @@ def measure(
             )
         found.update((one.name, values[one.name]) for one in known[name].measures)
         seconds[name] = time.perf_counter() - started
+    for one in COMBINATIONS:
+        if {*one.parts} <= {*found}:
+            found[one.name] = one.of(found)
     return found, seconds

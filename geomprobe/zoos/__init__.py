@@ -4,7 +4,7 @@ from geomprobe.zoos.protocol import After, Model, Stop, ZooProtocol
 from geomprobe.zoos.publishing import publish
 from geomprobe.zoos.records import Record, ZooFolder
 from geomprobe.zoos.running import run_zoo, train_and_measure
-from geomprobe.zoos.scoring import ZooScores, score_zoo
+from geomprobe.zoos.scoring import ZooScores, model_zoo, score_zoo
 from geomprobe.zoos.task import Task
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ZooFolder",
     "ZooProtocol",
     "ZooScores",
+    "model_zoo",
     "publish",
     "run_zoo",
     "score_zoo",

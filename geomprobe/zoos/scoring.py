@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import geomprobe
 from geomprobe.diagnostics import ModelZoo, ScoreTable, scorecard
+from geomprobe.diagnostics.combinations import COMBINATIONS
 from geomprobe.diagnostics.measures import BASELINES, MEASURES
 from geomprobe.storage import PathLike, read_json, write_json
 from geomprobe.zoos.protocol import ZooProtocol
@@ -124,29 +125,12 @@ def score_zoo(
             )
         openings = _record_opening(home, measures)
     rows = measures.merge(home.gaps(), on="number", how="left")
-    kept = rows[rows["failed"] == ""]
-    if not len(kept):
-        most = rows["failed"].value_counts().index[0]
-        raise ValueError(
-            f"none of {len(rows)} models of zoo {protocol.name} has measures; most often: {most}"
-        )
-    axes = [axis for axis in protocol.axes if kept[_column(axis)].nunique() > 1]
-    names = [name for name in MEASURES if name in kept]
-    for name in names:
-        kept = kept.assign(**{name: MEASURES[name].sign * kept[name].astype(float)})
-    zoo = ModelZoo.from_frame(
-        kept,
-        axes=[_column(axis) for axis in axes],
-        gap=target,
-        diagnostics=names,
-        halves=("gap_half_1", "gap_half_2") if target == "gap" else None,
-    )
-    zoo = replace(zoo, axes=tuple(axes))
+    zoo, kept = _converged(protocol, rows, target)
     tables = {}
     for label, part in _parts(zoo, kept).items():
         tables[label] = scorecard(
             part,
-            baselines=[name for name in BASELINES if name in names],
+            baselines=[name for name in BASELINES if name in zoo.diagnostics],
             n_test=None if target == "gap_cross_entropy" else int(kept["test_samples"].iloc[0]),
             replicates=replicates,
             draws=draws,
@@ -159,6 +143,54 @@ def score_zoo(
         if column.startswith("seconds.")
     }
     return ZooScores(protocol, target, tables, _left_out(protocol, rows), seconds, openings)
+
+
+def model_zoo(folder: PathLike, *, target: str = "gap") -> ModelZoo:
+    """Return the models of a zoo that converged, with measures whose signs are applied.
+
+    Parameters
+    ----------
+    folder : path
+        Of :func:`run_zoo`.
+    target : {"gap", "gap_cross_entropy", "test_error"}
+
+    Raises
+    ------
+    ValueError
+        No zoo is there, it is held out, or no model converged.
+    """
+    home = ZooFolder(Path(folder))
+    if home.protocol.held_out:
+        raise ValueError(f"zoo {home.protocol.name} is held out: score it by score_zoo")
+    rows = home.measures().merge(home.gaps(), on="number", how="left")
+    return _converged(home.protocol, rows, target)[0]
+
+
+def _converged(
+    protocol: ZooProtocol, rows: pd.DataFrame, target: str
+) -> tuple[ModelZoo, pd.DataFrame]:
+    """Return the zoo of the models that converged, and their rows; signs are applied in both."""
+    kept = rows[rows["failed"] == ""]
+    if not len(kept):
+        most = rows["failed"].value_counts().index[0]
+        raise ValueError(
+            f"none of {len(rows)} models of zoo {protocol.name} has measures; most often: {most}"
+        )
+    for one in COMBINATIONS:  # Of records that are older than the combination.
+        if one.name not in kept and {*one.parts} <= {*kept}:
+            kept = kept.assign(**{one.name: one.of_table(kept)})
+    axes = [axis for axis in protocol.axes if kept[_column(axis)].nunique() > 1]
+    names = [name for name in MEASURES if name in kept]
+    for name in names:
+        kept = kept.assign(**{name: MEASURES[name].sign * kept[name].astype(float)})
+    zoo = ModelZoo.from_frame(
+        kept,
+        axes=[_column(axis) for axis in axes],
+        gap=target,
+        diagnostics=names,
+        halves=("gap_half_1", "gap_half_2") if target == "gap" else None,
+    )
+    return replace(zoo, axes=tuple(axes)), kept
 
 
 def _column(axis: str) -> str:

@@ -34,6 +34,7 @@ from geomprobe.diagnostics import (
     trajectory_measures,
     weighted_alpha,
 )
+from geomprobe.diagnostics.combinations import COMBINATIONS
 from geomprobe.diagnostics.measures import BASELINES, GROUPS, MEASURES
 from geomprobe.information import fisher_trace, ntk, tic
 from geomprobe.tropical import local_complexity
@@ -453,7 +454,7 @@ def test_every_measure_is_taken_or_says_why_not_and_the_model_stays(network, dat
 def test_signs_are_declared_and_baselines_are_measures():
     assert {one.sign for one in MEASURES.values()} == {-1, 1}
     assert {*BASELINES} < {*MEASURES}
-    assert len(MEASURES) == sum(len(group.measures) for group in GROUPS)
+    assert len(MEASURES) == sum(len(group.measures) for group in GROUPS) + len(COMBINATIONS)
     with pytest.raises(ValueError, match="no group of measures"):
         measure(TrainedModel(*two_outputs(0.5, 0.1)), ["odd"])
 
