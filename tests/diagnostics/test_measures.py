@@ -467,8 +467,13 @@ def test_a_measure_needs_classes():
 def test_the_documentation_has_every_measure_with_its_sign():
     page = Path(__file__).parents[2] / "docs" / "score_cards.md"
     rows = re.findall(r"^\| `(\w+)` \| ([+-]) \| (.*) \| (.*) \|$", page.read_text("utf-8"), re.M)
-    assert rows == [
-        (one.name, "+" if one.sign > 0 else "-", one.formula, one.source)
+    in_groups = [
+        one
         for group in sorted(GROUPS, key=lambda group: not group.baseline)
         for one in group.measures
+    ]
+    combined = [MEASURES[one.name] for one in COMBINATIONS]
+    assert rows == [
+        (one.name, "+" if one.sign > 0 else "-", one.formula, one.source)
+        for one in in_groups + combined
     ]
