@@ -113,6 +113,15 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder, cli):
     done = cli("compare", "a", "b/report.json")
     assert done.returncode == 0, done.stderr
     assert "trace" in done.stdout
+    assert "barrier" not in done.stdout
+    done = cli("compare", "a", "b", "--model", "mine:build", "--data", "mine:data")
+    assert done.returncode == 0, done.stderr
+    assert "aligned barrier: " in done.stdout
+    weights(folder, "a.safetensors", 3.0)
+    for options, reason in (((), "takes --data"), (("--data", "mine:data"), "SHA-256 differs")):
+        done = cli("compare", "a", "b", "--model", "mine:build", *options)
+        assert done.returncode == 2
+        assert reason in done.stderr
 
 
 @pytest.mark.long
