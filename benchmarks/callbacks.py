@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,21 +83,18 @@ def show(title: str, row: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Measure, print a table, and write the figures as JSON."""
-    from peers import arguments, chosen, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
 
-    asked = arguments(__doc__)
-    epochs, started = 1 if asked.quick else EPOCHS, time.perf_counter()
     packages = [package for _, package in FRAMEWORKS.values() if package != "torch"]
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(packages, THREADS)}
-    result |= {"epochs": epochs, "bar": BAR, "cases": {}}
+    bench = Benchmark("callbacks", __doc__, packages, THREADS)
+    epochs = 1 if bench.quick else EPOCHS
+    bench.result |= {"epochs": epochs, "bar": BAR}
     head = "x counted (least, most)   observing   of  in the bar from  difference"
     print(f"{'plain':>34}  {head}")
-    for title, (name, _) in chosen(FRAMEWORKS, asked).items():
-        result["cases"][title] = measured(name, epochs, asked.rounds)
-        show(title, result["cases"][title])
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "callbacks.json")
+    for title, (name, _) in bench.chosen(FRAMEWORKS).items():
+        bench.result["cases"][title] = measured(name, epochs, bench.asked.rounds)
+        show(title, bench.result["cases"][title])
+    bench.write()
 
 
 if __name__ == "__main__":

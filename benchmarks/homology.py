@@ -5,15 +5,12 @@ Every contender gets the same points, and takes its distances as its own documen
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-HERE = Path(__file__).resolve().parent
 CONTENDERS = ("geomprobe", "ripser", "giotto_ph", "gudhi", "redzed_tda", "tda")
 PACKAGES = ("ripser", "giotto-ph", "gudhi", "redzed-tda", "tda")
 THREADS = 2
@@ -146,29 +143,16 @@ def largest_difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import arguments, beside, chosen, in_turns, show, table, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
+    from peers import show
 
-    asked = arguments(__doc__)
-    started = time.perf_counter()
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
-    result["cases"] = {}
-    for title, (points, max_dim) in chosen(clouds(asked.quick), asked).items():
-        runs = in_turns(
-            "homology",
-            beside(CONTENDERS, asked),
-            points,
-            {"max_dim": max_dim},
-            rounds=asked.rounds,
-            cap=30,
-            threads=THREADS,
-        )
-        ours = runs["geomprobe"].answer
-        rows = table(runs, "geomprobe", lambda answer, ours=ours: largest_difference(ours, answer))
-        result["cases"][title] = rows
+    bench = Benchmark("homology", __doc__, PACKAGES, THREADS)
+    contenders = bench.beside(CONTENDERS)
+    for title, (points, max_dim) in bench.chosen(clouds(bench.quick)).items():
+        options = {"max_dim": max_dim}
+        _, rows = bench.compare(title, points, contenders, largest_difference, options, cap=30)
         show(title, rows)
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "homology.json")
+    bench.write()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Networks are handed over as rows of parameters, so that no time goes into traini
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -157,36 +157,25 @@ for _contender in (geomprobe, geomprobe_to_the_end, rebasin, unaligned):
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import arguments, beside, chosen, in_turns, show, table, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
+    from peers import show
 
-    asked = arguments(__doc__)
-    started = time.perf_counter()
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
-    result["cases"] = {}
-    known = {case.name: case for case in (QUICK if asked.quick else CASES)}
-    for title, case in chosen(known, asked).items():
-        runs = in_turns(
-            "landscape",
-            beside(case.contenders, asked),
+    bench = Benchmark("landscape", __doc__, PACKAGES, THREADS)
+    known = {case.name: case for case in (QUICK if bench.quick else CASES)}
+    for title, case in bench.chosen(known).items():
+        runs, rows = bench.compare(
+            title,
             case.points(),
+            bench.beside(case.contenders),
+            lambda ours, theirs, case=case: case.measure(theirs) - case.measure(ours),
             case.options,
-            rounds=asked.rounds,
-            cap=10 if asked.quick else 120,
-            threads=THREADS,
+            cap=120,
         )
-        measured = {name: case.measure(one.answer) for name, one in runs.items() if one.answer}
-        rows = table(
-            runs,
-            "geomprobe",
-            lambda answer, case=case, ours=measured["geomprobe"]: case.measure(answer) - ours,
-        )
-        for name, number in measured.items():
-            rows[name]["measure"] = number
-        result["cases"][title] = rows
-        show(f"{title}: {measured['geomprobe']:.4g}", rows)
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "landscape.json")
+        for name, one in runs.items():
+            if one.answer:
+                rows[name]["measure"] = case.measure(one.answer)
+        show(f"{title}: {rows['geomprobe'].get('measure', math.nan):.4g}", rows)
+    bench.write()
 
 
 if __name__ == "__main__":

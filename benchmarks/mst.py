@@ -6,16 +6,15 @@ single precision: a floor for many dimensions, but none for few, where trees rul
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Mapping
-from pathlib import Path
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 from homology import gudhi as gudhi_persistence
 
 Array = np.ndarray[Any, Any]
-HERE = Path(__file__).resolve().parent
 THREADS = 2
 _BLOCK = 1024
 FLOORS = ("lower_blocks", "all_blocks")
@@ -149,12 +148,7 @@ def clouds(quick: bool) -> dict[str, Array]:
 
 
 def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
-    """Return the largest difference of sorted lengths, over the longest; infinity if not as many.
-
-    NaN for a floor, which has no answer.
-    """
-    if not theirs:
-        return float("nan")
+    """Return the largest difference of lengths, over the longest; infinity if not as many."""
     one, other = ours["lengths"], theirs["lengths"]
     if len(one) != len(other):
         return float("inf")
@@ -164,56 +158,39 @@ def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
 def to_floor(runs: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Return the ratio of each contender to the floor, round by round.
 
-    The floor is the faster way to half a product in that round.
+    The floor is the faster way to half a product in that round. One that was left out has the first
+    rounds only.
     """
     from summaries import summary
 
     lower, both = (runs[name].seconds for name in FLOORS)
-    floor = [min(a, b / 2) for a, b in zip(lower, both, strict=True)]
-    return {
-        name: summary([own / least for own, least in zip(one.seconds, floor, strict=False)])
+    floor = [min(a, b / 2) for a, b in zip_longest(lower, both, fillvalue=math.inf)]
+    ratios = {
+        name: [own / least for own, least in zip(one.seconds, floor, strict=False)]
         for name, one in runs.items()
-        if one.seconds
     }
+    return {name: summary(those) for name, those in ratios.items() if those}
 
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import Runs, arguments, beside, chosen, in_turns, show, table, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
+    from peers import in_words, show
 
-    asked = arguments(__doc__)
-    started = time.perf_counter()
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
-    result["cases"] = {}
-    for title, points in chosen(clouds(asked.quick), asked).items():
-        fits = len(points) <= (_MOST_POINTS_QUICK if asked.quick else _MOST_POINTS)
-        runs = in_turns(
-            "mst",
-            (*FLOORS, *beside((*TREES, *(QUADRATIC if fits else ())), asked)),
-            points,
-            {},
-            rounds=asked.rounds,
-            cap=10 if asked.quick else 60,
-            threads=THREADS,
-        )
-        if not fits:
-            runs |= {name: Runs(failed="holds all distances: not tried") for name in QUADRATIC}
-        ours = runs["geomprobe"].answer
-        rows = table(runs, "geomprobe", lambda answer, ours=ours: difference(ours, answer))
-        for name in FLOORS:
-            rows[name].pop("difference", None)
-        for name, ratio in to_floor(runs).items():
+    bench = Benchmark("mst", __doc__, PACKAGES, THREADS)
+    for title, points in bench.chosen(clouds(bench.quick)).items():
+        fits = len(points) <= (_MOST_POINTS_QUICK if bench.quick else _MOST_POINTS)
+        contenders = (*FLOORS, *bench.beside((*TREES, *(QUADRATIC if fits else ()))))
+        runs, rows = bench.compare(title, points, contenders, difference, cap=60)
+        ratios = to_floor(runs)
+        for name, ratio in ratios.items():
             rows[name]["ratio_to_floor"] = ratio
-        result["cases"][title] = rows
-        show(title, {name: {"difference": float("nan"), **row} for name, row in rows.items()})
-        ratio = rows["geomprobe"]["ratio_to_floor"]
-        print(
-            "  geomprobe to half a product: "
-            f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
-        )
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "mst.json")
+        if not fits:
+            rows |= {name: {"failed": "holds all distances: not tried"} for name in QUADRATIC}
+        show(title, rows)
+        if "geomprobe" in ratios:
+            print(f"  geomprobe to half a product: {in_words(ratios['geomprobe'])}")
+    bench.write()
 
 
 if __name__ == "__main__":

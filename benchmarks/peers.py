@@ -7,10 +7,10 @@ compile what it needs, and then timed. An attribute ``warm_up`` says how many po
 
 from __future__ import annotations
 
-import argparse
 import gc
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -101,48 +101,6 @@ def _run(runs: Runs, folder: str, task: list[str], cap: float, threads: int) -> 
         runs.failed = f"over {cap:g} s"
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """Return what the command line of a benchmark asks for."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="small data, two rounds: seconds")
-    parser.add_argument(
-        "--cases", nargs="+", default=[""], help="only those with one of these in their names"
-    )
-    parser.add_argument("--peers", nargs="+", help="only these beside geomprobe and the floors")
-    parser.add_argument("--rounds", type=int, help="5, or 2 if quick")
-    parser.add_argument("--output", type=Path, help="where to write the figures")
-    asked = parser.parse_args()
-    asked.rounds = asked.rounds or (2 if asked.quick else 5)
-    return asked
-
-
-def beside(contenders: Sequence[str], asked: argparse.Namespace) -> tuple[str, ...]:
-    """Return geomprobe and the peers asked for, all by default."""
-    return tuple(
-        one for one in contenders if asked.peers is None or one in ("geomprobe", *asked.peers)
-    )
-
-
-def write(result: dict[str, Any], asked: argparse.Namespace, name: str) -> None:
-    """Write figures where asked to, and those of all cases and peers where they are committed."""
-    result["machine"]["load_at_end"] = os.getloadavg()[0]
-    output = asked.output
-    if output is None and not asked.quick and asked.cases == [""] and asked.peers is None:
-        output = HERE / "results" / name
-    if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def chosen(cases: Mapping[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
-    """Return the cases asked for."""
-    found = {
-        title: case for title, case in cases.items() if any(part in title for part in asked.cases)
-    }
-    if not found:
-        raise SystemExit(f"no case has one of {asked.cases} in its name: {list(cases)}")
-    return found
-
-
 def table(
     runs: Mapping[str, Runs], ours: str, difference: Callable[[Mapping[str, Array]], float]
 ) -> dict[str, Any]:
@@ -152,11 +110,19 @@ def table(
         row: dict[str, Any] = {"failed": one.failed} if one.failed else {}
         if one.seconds:
             row |= {"seconds": summary(one.seconds), "peak_mib": round(one.peak_mib, 1)}
+        if one.seconds and runs[ours].seconds:
+            # One that was left out has the first rounds only.
             pairs = zip(one.seconds, runs[ours].seconds, strict=False)
             row["ratio_to_geomprobe"] = summary([theirs / own for theirs, own in pairs])
-            row["difference"] = difference(one.answer)
+            if one.answer:  # A floor has none.
+                row["difference"] = difference(one.answer)
         rows[name] = row
     return rows
+
+
+def in_words(ratio: Mapping[str, float]) -> str:
+    """Write a ratio as its median, least and most."""
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
 
 
 def show(title: str, rows: Mapping[str, Any]) -> None:
@@ -167,11 +133,11 @@ def show(title: str, rows: Mapping[str, Any]) -> None:
         if "seconds" not in row:
             print(f"  {name:<34}{row['failed']}")
             continue
-        ratio = row["ratio_to_geomprobe"]
-        spread = f"{ratio['median']:.2f} ({ratio['min']:.2f}, {ratio['max']:.2f})"
+        ratio, difference = row.get("ratio_to_geomprobe"), row.get("difference", math.nan)
+        spread = in_words(ratio) if ratio else ""
         print(
             f"  {name:<34}{row['seconds']['median']:>10.3f}{spread:>32}"
-            f"{row['peak_mib']:>9.0f}{row['difference']:>13.1e}  {row.get('failed', '')}"
+            f"{row['peak_mib']:>9.0f}{difference:>13.1e}  {row.get('failed', '')}"
         )
 
 

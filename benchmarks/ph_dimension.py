@@ -7,15 +7,12 @@ sizes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, Any]
-HERE = Path(__file__).resolve().parent
 THREADS = 2
 CONTENDERS = ("geomprobe", "published", "published_h0", "giotto_ph_h0", "gudhi_h0")
 PACKAGES = ("ripser", "giotto-ph", "gudhi")
@@ -112,45 +109,32 @@ def differences(points: Array) -> dict[str, float]:
     return {"ripser": float(abs(deaths.sum() - ours) / ours)}
 
 
+def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
+    """Return how far two dimensions are from each other."""
+    return float(abs(theirs["dimension"] - ours["dimension"]))
+
+
 def main() -> None:
     """Measure, print a table, and write the figures as JSON."""
-    from peers import arguments, beside, chosen, in_turns, show, table, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
+    from peers import show
 
-    asked = arguments(__doc__)
-    started = time.perf_counter()
-    steps = 300 if asked.quick else 1000
-    ((title, points),) = chosen({f"PH dimension of {steps} x 39414": path(steps)}, asked).items()
-    runs = in_turns(
-        "ph_dimension",
-        beside(CONTENDERS, asked),
-        points,
-        {},
-        rounds=asked.rounds,
-        cap=120,
-        threads=THREADS,
-    )
-    ours = runs["geomprobe"].answer
-
-    def difference(answer: Mapping[str, Array]) -> float:
-        return float(abs(answer["dimension"] - ours["dimension"]))
-
-    rows = table(runs, "geomprobe", difference)
-    result: dict[str, Any] = {
-        "quick": asked.quick,
-        **surroundings(PACKAGES, THREADS),
-        "cases": {title: rows},
+    bench = Benchmark("ph_dimension", __doc__, PACKAGES, THREADS)
+    steps = 300 if bench.quick else 1000
+    ((title, points),) = bench.chosen({f"PH dimension of {steps} x 39414": path(steps)}).items()
+    runs, rows = bench.compare(title, points, bench.beside(CONTENDERS), difference, cap=120)
+    bench.result |= {
         "dimension": {
             name: float(one.answer["dimension"]) for name, one in runs.items() if one.answer
         },
-        "stderr": float(ours["stderr"]),
+        "stderr": float(runs["geomprobe"].answer["stderr"]),
         "total_persistence_differs_by": differences(points),
     }
     show(title, rows)
-    print(f"  dimension {result['dimension']['geomprobe']:.4f} +- {result['stderr']:.4f}")
-    print(f"  total persistence of all iterates: {result['total_persistence_differs_by']}")
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "ph_dimension.json")
+    dimension, stderr = bench.result["dimension"]["geomprobe"], bench.result["stderr"]
+    print(f"  dimension {dimension:.4f} +- {stderr:.4f}")
+    print(f"  total persistence of all iterates: {bench.result['total_persistence_differs_by']}")
+    bench.write()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ takes part where it is installed without its dependencies: 0.0.18, since the sur
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -168,30 +167,18 @@ def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import arguments, beside, chosen, in_turns, show, table, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
+    from peers import show
 
-    asked = arguments(__doc__)
-    started = time.perf_counter()
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
-    result["cases"] = {}
-    cases = QUICK if asked.quick else CASES if asked.cases == [""] else (*CASES, *WHOLE)
-    for title, case in chosen({case.name: case for case in cases}, asked).items():
-        runs = in_turns(
-            "surfaces",
-            beside(CONTENDERS, asked),
-            images(case.images),
-            {"width": case.width, "depth": case.depth, "points_a_side": case.points},
-            rounds=asked.rounds,
-            cap=10 if asked.quick else 3 * case.points**2,
-            threads=THREADS,
-        )
-        ours = runs["geomprobe"].answer
-        rows = table(runs, "geomprobe", lambda answer, ours=ours: difference(ours, answer))
-        result["cases"][title] = rows
+    bench = Benchmark("surfaces", __doc__, PACKAGES, THREADS)
+    cases = QUICK if bench.quick else CASES if bench.asked.cases == [""] else (*CASES, *WHOLE)
+    contenders = bench.beside(CONTENDERS)
+    for title, case in bench.chosen({case.name: case for case in cases}).items():
+        options = {"width": case.width, "depth": case.depth, "points_a_side": case.points}
+        points, cap = images(case.images), 3 * case.points**2
+        _, rows = bench.compare(title, points, contenders, difference, options, cap=cap)
         show(title, rows)
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "surfaces.json")
+    bench.write()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ which no index has: it takes part where its folder is in PYTHONPATH.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -179,32 +178,19 @@ def difference(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
 
 def main() -> None:
     """Measure, print tables, and write the figures as JSON."""
-    from peers import arguments, beside, chosen, in_turns, show, table, write
-    from surroundings import surroundings
+    from benchmark import Benchmark
+    from peers import show
 
-    asked = arguments(__doc__)
-    started = time.perf_counter()
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, THREADS)}
-    result["cases"] = {}
-    known = {case.name: case for case in (QUICK if asked.quick else CASES)}
-    for title, case in chosen(known, asked).items():
-        runs = in_turns(
-            "tropical",
-            beside(case.contenders, asked),
-            domain(case),
-            {"widths": case.widths, "domain": case.domain},
-            rounds=asked.rounds,
-            cap=10 if asked.quick else 120,
-            threads=THREADS,
-        )
-        ours = runs["geomprobe"].answer
-        rows = table(runs, "geomprobe", lambda answer, ours=ours: difference(ours, answer))
+    bench = Benchmark("tropical", __doc__, PACKAGES, THREADS)
+    known = {case.name: case for case in (QUICK if bench.quick else CASES)}
+    for title, case in bench.chosen(known).items():
+        options = {"widths": case.widths, "domain": case.domain}
+        contenders = bench.beside(case.contenders)
+        runs, rows = bench.compare(title, domain(case), contenders, difference, options, cap=120)
         for name, one in runs.items():
             rows[name] |= {what: int(count) for what, count in one.answer.items()}
-        result["cases"][title] = rows
-        show(f"{title}: {rows['geomprobe']['regions']} regions", rows)
-    result["seconds"] = time.perf_counter() - started
-    write(result, asked, "tropical.json")
+        show(f"{title}: {rows['geomprobe'].get('regions', 'no count of')} regions", rows)
+    bench.write()
 
 
 if __name__ == "__main__":

@@ -104,6 +104,9 @@ def audit(
     points: Annotated[int, typer.Option(help="Points a layer keeps.")] = 1000,
     samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 64,
     n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
+    trajectory: Annotated[
+        Path | None, typer.Option(help="The path of the training: a file of Trajectory.save.")
+    ] = None,
     seed: int = 0,
     budget_minutes: Annotated[
         float | None, typer.Option(help="Plan the audit to fit; say what is left out.")
@@ -119,6 +122,7 @@ def audit(
     """
     from geomprobe.auditing import audit as run
     from geomprobe.auditing.conditions import Condition
+    from geomprobe.clouds import Trajectory
     from geomprobe.exceptions import FailedAnalysisWarning
     from geomprobe.weights import load_weights
 
@@ -141,6 +145,7 @@ def audit(
         points=points,
         samples=samples,
         n_train=n_train,
+        trajectory=None if trajectory is None else Trajectory.load(trajectory),
         seed=seed,
         budget_minutes=budget_minutes,
         progress=sys.stderr.isatty(),
@@ -205,15 +210,45 @@ def layers(
 def compare(
     a: Annotated[Path, typer.Argument(help="report.json of one audit, or its folder.")],
     b: Annotated[Path, typer.Argument(help="report.json of another.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:FACTORY of both models: also the loss on the line between them, with the "
+            "weights that the reports name, on --data."
+        ),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help=f"For --model. {DATA}")] = None,
+    loss: Annotated[str, typer.Option(help="For --model, as for audit.")] = "cross_entropy",
 ) -> None:
-    """Compare two audits, number by number."""
+    """Compare two audits, number by number.
+
+    Importing MODULE runs its code, so name only modules that you trust.
+    """
     from geomprobe.auditing import AuditReport
     from geomprobe.auditing import compare as run
 
     reports = [
         AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
     ]
-    typer.echo(run(*reports, names=(str(a), str(b))).summary())
+    options: dict[str, Any] = {}
+    if model is not None:
+        if data is None:
+            raise ValueError("--model looks at the loss between two models, and takes --data")
+        pair = tuple(_weighted(_made_by(model), report) for report in reports)
+        options = {"models": pair, "data": _data(data), "loss": _loss(loss)}
+    typer.echo(run(*reports, names=(str(a), str(b)), **options).summary())
+
+
+def _weighted(model: Any, report: Any) -> Any:
+    """Return a model with the weights that a report is about."""
+    from geomprobe.weights import load_weights
+
+    weights = report.facts.get("weights")
+    if weights is None:
+        raise ValueError("a report names no weights: audit with --weights to compare models")
+    if sha256(Path(weights).read_bytes()).hexdigest() != report.facts.get("sha256"):
+        raise ValueError(f"{weights} is not the file that was audited: its SHA-256 differs")
+    return load_weights(model, weights)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
@@ -96,6 +97,42 @@ class Samples:
         return self.inputs, self.targets, self.ids
 
 
+def require_samples(data: Any, *, targets: bool = False) -> None:
+    """Raise unless data are samples of tensors.
+
+    Parameters
+    ----------
+    data
+        What was given.
+    targets : bool
+        Whether there must be targets as well.
+
+    Raises
+    ------
+    TypeError
+        Something else, such as a loader, or a part of them that is no tensor.
+    ValueError
+        No samples, or no targets.
+    """
+    if not isinstance(data, Samples):
+        raise TypeError(
+            f"data must be Samples(inputs, targets) of tensors, got {type(data).__name__}; of a "
+            "loader take the batches of a pass, joined by torch.cat"
+        )
+    for title, part in (("inputs", data.inputs), ("targets", data.targets)):
+        arrays = any(isinstance(leaf, np.ndarray) for leaf in pytree.tree_leaves(part))
+        if arrays or (part is not None and leading_size(part) is None):
+            kind = "ndarray" if arrays else type(part).__name__
+            raise TypeError(
+                f"{title} must be tensors with the samples first, got {kind}; torch.as_tensor "
+                "makes one of an array"
+            )
+    if len(data) == 0:
+        raise ValueError("data holds no samples")
+    if targets and data.targets is None:
+        raise ValueError("targets are needed; give Samples(inputs, targets)")
+
+
 @dataclass(frozen=True)
 class Earlier:
     """A model as it was at a former moment.
@@ -159,6 +196,16 @@ class Evidence:
             "data": self.data is not None and len(self.data) > 0,
         }
         return frozenset(need for need, is_there in there.items() if is_there)
+
+    def at_most(self, count: int | None) -> tuple[Samples, str]:
+        """Return the data, or so many samples of them drawn at random, and a note that says so."""
+        assert self.data is not None
+        there = len(self.data)
+        if count is None or there <= count:
+            return self.data, ""
+        rows = np.sort(np.random.default_rng(self.seed).choice(there, count, replace=False))
+        note = f"A uniform sample of {count} of {there} inputs."
+        return self.data.take(torch.from_numpy(rows)), note
 
     def shared(self, key: Any, compute: Callable[[], T]) -> T:
         """Compute something once for all analyzers of this evidence.

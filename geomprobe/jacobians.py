@@ -70,6 +70,16 @@ def row_epsilon(parameters: Parameters) -> float:
     return max(torch.finfo(parameter.dtype).eps for parameter in parameters.values())
 
 
+def every_output(outputs: Tensor) -> Tensor:
+    """Return vectors that pick each single output, (n, k, ...), for outputs of shape (n, ...).
+
+    By :func:`jacobian_products` they give whole Jacobians.
+    """
+    k = outputs[0].numel()
+    basis = torch.eye(k, dtype=outputs.dtype, device=outputs.device)
+    return basis.view(1, k, *outputs.shape[1:]).expand(len(outputs), k, *outputs.shape[1:])
+
+
 def jacobian_products(
     model: nn.Module,
     parameters: Parameters,

@@ -118,6 +118,15 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder, cli):
     assert "3 reports side by side" in done.stdout
     assert "3 reports side by side" in (folder / "all.html").read_text()
     assert "two reports or more" in cli("rank", "a").stderr
+    assert "barrier" not in done.stdout
+    done = cli("compare", "a", "b", "--model", "mine:build", "--data", "mine:data")
+    assert done.returncode == 0, done.stderr
+    assert "aligned barrier: " in done.stdout
+    weights(folder, "a.safetensors", 3.0)
+    for options, reason in (((), "takes --data"), (("--data", "mine:data"), "SHA-256 differs")):
+        done = cli("compare", "a", "b", "--model", "mine:build", *options)
+        assert done.returncode == 2
+        assert reason in done.stderr
 
 
 @pytest.mark.long

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from geomprobe import CloudSet, Evidence, PointCloud, Samples, Trajectory
-from geomprobe.evidence import NEEDS, forward, leading_size
+from geomprobe.evidence import NEEDS, forward, leading_size, require_samples
 
 CLOUDS = CloudSet([PointCloud(np.zeros((2, 1)), layer="a")])
 PATH = Trajectory(np.zeros((1, 1)), [0], [0.0])
@@ -44,6 +44,22 @@ def test_a_batch_of_one_tensor_reaches_the_model_whole():
 )
 def test_the_size_of_a_batch_is_that_of_its_first_tensor_with_rows(tree, size):
     assert leading_size(tree) == size
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ([torch.zeros(2, 1)], TypeError, "must be Samples.*got list"),
+        (Samples(np.zeros((2, 1))), TypeError, "inputs must be tensors.*got ndarray"),
+        (Samples("text"), TypeError, "inputs must be tensors.*got str"),
+        (Samples(torch.zeros(2, 1), [0, 1]), TypeError, "targets must be tensors.*got list"),
+        (Samples(torch.zeros(0, 1), torch.zeros(0)), ValueError, "no samples"),
+        (DATA, ValueError, "targets are needed"),
+    ],
+)
+def test_what_are_no_samples_of_tensors_is_refused(data, error, message):
+    with pytest.raises(error, match=message):
+        require_samples(data, targets=True)
 
 
 def test_evidence_says_what_it_can_serve():

@@ -74,7 +74,7 @@ class FunctionalDimension:
         if p > self.max_parameters:
             yield _too_large(self.name, self.readings, p, self.max_parameters)
             return
-        data, note = _thinned(model, data, _ROWS_A_PARAMETER * p, evidence.seed)
+        data, note = _thinned(evidence, _ROWS_A_PARAMETER * p)
         found = functional_dimension(model, data, draws=self.draws, seed=evidence.seed)
         method = f"singular values of a Jacobian of {found.n_rows} outputs by {p} parameters"
         doubt = f"{found.doubtful} singular values are near the tolerance" if found.doubtful else ""
@@ -270,17 +270,14 @@ def _too_large(name: str, readings: Mapping[str, str], p: int, most: int) -> Fin
     return Finding(name, "model", {scalar: Estimate.undefined(reason) for scalar in readings})
 
 
-def _thinned(model: nn.Module, data: Samples, rows: int, seed: int) -> tuple[Samples, str]:
+def _thinned(evidence: Evidence, rows: int) -> tuple[Samples, str]:
     """Return a uniform sample of the data that has so many outputs, and what to say of it."""
-    with quiet(model), torch.no_grad():
-        outputs = forward(model, data.take([0]).inputs)
+    assert evidence.model is not None
+    assert evidence.data is not None
+    with quiet(evidence.model), torch.no_grad():
+        outputs = forward(evidence.model, evidence.data.take([0]).inputs)
     size = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
-    count = -(-rows // max(size, 1))
-    if len(data) <= count:
-        return data, ""
-    drawn = np.random.default_rng(seed).choice(len(data), count, replace=False)
-    note = f"A uniform sample of {count} of {len(data)} inputs."
-    return data.take(torch.from_numpy(np.sort(drawn))), note
+    return evidence.at_most(-(-rows // max(size, 1)))
 
 
 def _of_data(rank: int, of_half: int, n_rows: int) -> list[str]:

@@ -18,7 +18,7 @@ from geomprobe.algebraic.bent_loss import (
     slope_of,
 )
 from geomprobe.algebraic.functional_dimension import Cotangents, jacobian_factors
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.hooks.precise import in_double_precision, in_precision
 from geomprobe.jacobians import row_epsilon, trainable_parameters
@@ -176,8 +176,7 @@ def classify_critical_point(
             "newton_steps must not be negative, and tolerance in (0, 1); "
             f"got {newton_steps} and {tolerance}"
         )
-    if data.targets is None:
-        raise ValueError("a loss needs targets, and there are none; give Samples(inputs, targets)")
+    require_samples(data, targets=True)
     p = sum(parameter.numel() for parameter in trainable_parameters(model).values())
     require_memory(
         64 * p * p, f"the Hessian of {p} parameters", "Freeze parameters, or take a smaller model."

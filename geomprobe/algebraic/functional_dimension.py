@@ -14,7 +14,13 @@ from geomprobe.evidence import Samples, forward
 from geomprobe.hooks import quiet
 from geomprobe.hooks.names import canonical_name
 from geomprobe.hooks.precise import in_double_precision
-from geomprobe.jacobians import Parameters, jacobian_products, row_epsilon, trainable_parameters
+from geomprobe.jacobians import (
+    Parameters,
+    every_output,
+    jacobian_products,
+    row_epsilon,
+    trainable_parameters,
+)
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
@@ -165,7 +171,7 @@ def functional_dimension(
     trainable_parameters(model)
     copied, data, note = in_double_precision(model, data)
     with quiet(copied):
-        half, whole = jacobian_factors(copied, data, _every_output)
+        half, whole = jacobian_factors(copied, data, _whole)
         parameters = trainable_parameters(copied)
         relative = max(whole.shape) * row_epsilon(parameters) if tolerance is None else tolerance
         _, values, directions = np.linalg.svd(whole, full_matrices=False)
@@ -178,7 +184,7 @@ def functional_dimension(
             with torch.no_grad():
                 for name, value in redrawn.items():
                     copied.get_parameter(name).copy_(value)
-            _, there = jacobian_factors(copied, data, _every_output)
+            _, there = jacobian_factors(copied, data, _whole)
             elsewhere.append(numerical_rank(there, relative))
         with torch.no_grad():
             n_rows = len(data) * _outputs(copied, data.take(slice(0, 1))).numel()
@@ -252,10 +258,8 @@ def _rank(values: Array, relative: float) -> int:
     return int((values > relative * values[:1].sum()).sum())
 
 
-def _every_output(outputs: Tensor, targets: Tensor | None) -> Tensor:
-    k = outputs[0].numel()
-    basis = torch.eye(k, dtype=outputs.dtype).view(1, k, *outputs.shape[1:])
-    return basis.expand(len(outputs), *basis.shape[1:])
+def _whole(outputs: Tensor, targets: Tensor | None) -> Tensor:
+    return every_output(outputs)
 
 
 def _outputs(model: nn.Module, data: Samples) -> Tensor:

@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from geomprobe.auditing.notation import (
     counted,
     fact_name,
     in_words,
     number,
     one_line,
+    spaced,
     value_and_error,
 )
 from geomprobe.auditing.report import AuditReport, listed, table
+from geomprobe.evidence import Loss
 from geomprobe.findings import Estimate, metric_name
 from geomprobe.values import ByValue
 
@@ -98,6 +102,9 @@ class Comparison(ByValue):
         Facts in which the reports differ; None where one report lacks the fact.
     names : (str, str)
         What the reports are called.
+    between : mapping of str to Estimate
+        ``linear_barrier`` and ``distance`` of the two models, and both with the units of the second
+        matched to the first, as ``aligned_barrier`` and ``aligned_distance``; if they were given.
     """
 
     differences: tuple[Difference, ...]
@@ -106,6 +113,7 @@ class Comparison(ByValue):
     failed: tuple[str, ...] = ()
     facts: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     names: tuple[str, str] = ("a", "b")
+    between: Mapping[str, Estimate] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.summary()
@@ -135,6 +143,9 @@ class Comparison(ByValue):
                 listed(f"{fact_name(name)}: {in_words(ours)} / {in_words(theirs)}")
                 for name, (ours, theirs) in self.facts.items()
             ]
+        if self.between:
+            lines += ["", "from a to b in a straight line"]
+            lines += [listed(f"{spaced(name)}: {found}") for name, found in self.between.items()]
         if self.differences:
             header = ("analyzer", "layer", "stat", "a", "b", "b - a", "error", "z", "note")
             rows = [header, *map(_row, self.differences)]
@@ -150,7 +161,15 @@ class Comparison(ByValue):
         return "\n".join(lines)
 
 
-def compare(a: AuditReport, b: AuditReport, *, names: tuple[str, str] = ("a", "b")) -> Comparison:
+def compare(
+    a: AuditReport,
+    b: AuditReport,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    models: tuple[nn.Module, nn.Module] | None = None,
+    data: Any = None,
+    loss: Loss | None = None,
+) -> Comparison:
     """Compare two reports number by number.
 
     Parameters
@@ -159,6 +178,10 @@ def compare(a: AuditReport, b: AuditReport, *, names: tuple[str, str] = ("a", "b
         The differences are ``b - a``.
     names : (str, str)
         What to call the two in words, such as the names of their files.
+    models : (torch.nn.Module, torch.nn.Module), optional
+        The two models, of one architecture, to look at the loss on the line between them as well.
+    data, loss
+        For that, as for :func:`~geomprobe.audit`.
 
     Returns
     -------
@@ -168,6 +191,8 @@ def compare(a: AuditReport, b: AuditReport, *, names: tuple[str, str] = ("a", "b
     ------
     TypeError
         One of the two is no :class:`AuditReport`.
+    ValueError
+        Models without data or loss, or of two architectures.
 
     Notes
     -----
@@ -180,6 +205,13 @@ def compare(a: AuditReport, b: AuditReport, *, names: tuple[str, str] = ("a", "b
                 f"{name} must be an AuditReport, got {type(report).__name__}; read one with "
                 "AuditReport.from_json(path)"
             )
+    apart: dict[str, Estimate] = {}
+    if models is not None:
+        if data is None or loss is None:
+            raise ValueError("what lies between two models takes data and a loss: give both")
+        from geomprobe.auditing.between import between
+
+        apart = between(*models, data, loss)
     ours, theirs = dict(a.numbers()), dict(b.numbers())
     pairs = [Difference(*key[:3], ours[key], theirs[key]) for key in ours if key in theirs]
     metrics_a, metrics_b = a.metrics, b.metrics
@@ -195,6 +227,7 @@ def compare(a: AuditReport, b: AuditReport, *, names: tuple[str, str] = ("a", "b
         failed=tuple(_failures(names[0], a) + _failures(names[1], b)),
         facts=facts,
         names=(str(names[0]), str(names[1])),
+        between=apart,
     )
 
 

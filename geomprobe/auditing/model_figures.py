@@ -15,12 +15,17 @@ from geomprobe.storage import Array
 _SIZE = (470.0, 298.0)
 _LEAST_DENSITY = 1e-6  # Of the highest, below which a density is not drawn.
 _HALF = 0.5
+_RANKED = {
+    "kernel": ("Spectrum of the tangent kernel", "eigenvalue over N"),
+    "noise": ("Spectrum of the noise of gradients", "eigenvalue of the covariance"),
+}
 
 
 def model_figures(finding: Finding) -> tuple[Figure, ...]:
     """Return the figures that the arrays of a finding allow; none for one without them."""
-    drawings = (_growth, _density, _counts, _kernel, _shares, _chains)
-    return tuple(figure for draw in drawings for figure in draw(finding))
+    of_spectra = (_growth, _density, _counts, _ranked, _shares, _margins)
+    of_paths = (_chains, _sensitivity, _variances, _spreading)
+    return tuple(figure for draw in (*of_spectra, *of_paths) for figure in draw(finding))
 
 
 def _growth(finding: Finding) -> Iterator[Figure]:
@@ -104,20 +109,41 @@ def _counts(finding: Finding) -> Iterator[Figure]:
     yield _figure("counts", "Effective parameters against z", finding, words, parts)
 
 
-def _kernel(finding: Finding) -> Iterator[Figure]:
-    """Draw ``kernel_spectrum`` against the rank, both axes logarithmic."""
-    spectrum = floats(finding, "kernel_spectrum", 1)
-    if spectrum is None or not (spectrum > 0).any():
+def _ranked(finding: Finding) -> Iterator[Figure]:
+    """Draw ``kernel_spectrum`` and ``noise_spectrum`` against the rank, both axes logarithmic."""
+    for kind, (title, axis) in _RANKED.items():
+        spectrum = floats(finding, f"{kind}_spectrum", 1)
+        if spectrum is None or not (spectrum > 0).any():
+            continue
+        ranks = np.arange(1, len(spectrum) + 1)
+        x, y = svg.Scale.of(ranks, log=True, pad=0.02), svg.Scale.of(spectrum, log=True)
+        panel = svg.Panel(56, 30, 404, 230, x, y)
+        parts = [svg.axes(panel, "rank", axis), svg.line(panel, ranks, spectrum, 0)]
+        words = [
+            f"{counted(len(spectrum), 'eigenvalue')} above rounding, from "
+            f"{number(spectrum.max())} down to {number(spectrum.min())}."
+        ]
+        yield _figure(kind, title, finding, words, parts)
+
+
+def _margins(finding: Finding) -> Iterator[Figure]:
+    """Draw which share of ``margins`` is below each, and a line at 0."""
+    found = floats(finding, "margins", 1)
+    if found is None or not np.isfinite(found).any():
         return
-    ranks = np.arange(1, len(spectrum) + 1)
-    x, y = svg.Scale.of(ranks, log=True, pad=0.02), svg.Scale.of(spectrum, log=True)
-    panel = svg.Panel(56, 30, 404, 230, x, y)
-    parts = [svg.axes(panel, "rank", "eigenvalue over N"), svg.line(panel, ranks, spectrum, 0)]
-    words = [
-        f"{counted(len(spectrum), 'eigenvalue')} above rounding, from {number(spectrum.max())} "
-        f"down to {number(spectrum.min())}."
+    found = np.sort(found[np.isfinite(found)])
+    share = np.arange(1, len(found) + 1) / len(found)
+    panel = svg.Panel(56, 30, 404, 230, svg.Scale.of(found, [0.0]), svg.Scale(0.0, 1.04))
+    parts = [
+        svg.axes(panel, "margin", "share of samples"),
+        svg.line(panel, found, share, 0, steps=True),
+        svg.rule(panel, (0, 0), (0.0, 1.04), dashed=True),
     ]
-    yield _figure("kernel", "Spectrum of the tangent kernel", finding, words, parts)
+    words = [
+        f"Margins of {counted(len(found), 'sample')}, from {number(found[0])} to "
+        f"{number(found[-1])}; those left of the dashed line are wrong."
+    ]
+    yield _figure("margins", "Margins", finding, words, parts)
 
 
 def _shares(finding: Finding) -> Iterator[Figure]:
@@ -167,6 +193,82 @@ def _chains(finding: Finding) -> Iterator[Figure]:
         f"at the parameters, {number(initial[0])}."
     ]
     yield _figure("chains", "Langevin chains", finding, words, parts)
+
+
+def _sensitivity(finding: Finding) -> Iterator[Figure]:
+    """Draw ``grid_values`` over ``grid_steps``, a curve for each of ``grid_localizations``."""
+    steps, gammas = (floats(finding, f"grid_{name}", 1) for name in ("steps", "localizations"))
+    values, errors = (floats(finding, f"grid_{name}", 2) for name in ("values", "stderrs"))
+    if steps is None or gammas is None or values is None or errors is None:
+        return
+    if not values.shape == errors.shape == (len(steps), len(gammas)) or not values.size:
+        return
+    values, errors = values[:, : len(svg.SERIES)], errors[:, : len(svg.SERIES)]
+    y = svg.Scale.of(values, values - errors, values + errors, [0.0])
+    panel = svg.Panel(56, 30, 404, 230, svg.Scale.of(steps, log=True), y)
+    parts = [svg.axes(panel, "step of the sampler", "local learning coefficient")]
+    entries = []
+    for series, (curve, error) in enumerate(zip(values.T, errors.T, strict=True)):
+        parts.append(svg.band(panel, steps, curve - error, curve + error, series))
+        parts.append(svg.line(panel, steps, curve, series))
+        parts.append(svg.points(panel, steps, curve, series, svg.SHAPES[series]))
+        entries.append((series, svg.SHAPES[series], f"γ = {number(gammas[series], 3)}"))
+    parts.append(svg.legend(370, 218, entries))
+    known = values[np.isfinite(values)]
+    words = ["Undefined at every step and localization."]
+    if len(known):
+        words = [
+            f"From {number(known.min(), 3)} to {number(known.max(), 3)} over these steps and "
+            "localizations γ, with bands of one standard error. A number to believe hardly changes "
+            "with the step."
+        ]
+    yield _figure("sensitivity", "Coefficient against its sampler", finding, words, parts)
+
+
+def _variances(finding: Finding) -> Iterator[Figure]:
+    """Draw ``explained_variance`` by component, beside ``walk_explained_variance``."""
+    shares, walk = (floats(finding, f"{of}explained_variance", 1) for of in ("", "walk_"))
+    if shares is None or walk is None or not len(shares) == len(walk) > 0:
+        return
+    at = np.arange(1, len(shares) + 1)
+    y = svg.Scale.of(shares, walk, log=True)
+    panel = svg.Panel(56, 30, 404, 230, svg.Scale.of(at, pad=0.02), y)
+    parts = [
+        svg.axes(panel, "principal direction", "share of the variance"),
+        svg.line(panel, at, walk, 1, dashed=True),
+        svg.line(panel, at, shares, 0),
+        svg.points(panel, at, shares, 0),
+        svg.legend(356, 44, [(0, "line", "path"), (1, "dashed", "random walk")]),
+    ]
+    words = [
+        f"The first direction has {number(shares[0])} of the variance of the path; dashed, that of "
+        f"a random walk of as many points, {number(walk[0])}."
+    ]
+    yield _figure("variances", "Principal directions of the path", finding, words, parts)
+
+
+def _spreading(finding: Finding) -> Iterator[Figure]:
+    """Draw ``root_mean_square_displacement`` over ``lags``, beside the square root of these."""
+    lags, moved = floats(finding, "lags", 1), floats(finding, "root_mean_square_displacement", 1)
+    if lags is None or moved is None or not len(lags) == len(moved) > 1:
+        return
+    if not (lags[0] > 0 and moved[0] > 0):
+        return
+    walk = moved[0] * np.sqrt(lags / lags[0])
+    x, y = svg.Scale.of(lags, log=True, pad=0.02), svg.Scale.of(moved, walk, log=True)
+    panel = svg.Panel(56, 30, 404, 230, x, y)
+    parts = [
+        svg.axes(panel, "lag, in steps", "distance"),
+        svg.line(panel, lags, walk, 1, dashed=True),
+        svg.line(panel, lags, moved, 0),
+        svg.points(panel, lags, moved, 0),
+        svg.legend(66, 44, [(0, "line", "path"), (1, "dashed", "random walk")]),
+    ]
+    exponent = finding.scalars.get("diffusion_exponent", Estimate.undefined("not given"))
+    words = ["Root mean square distance of parameters so many steps apart."]
+    if np.isfinite(exponent.value):
+        words.append(f"It grows with the power {exponent} of the lag; a random walk, dashed, 0.5.")
+    yield _figure("spreading", "Distance against time", finding, words, parts)
 
 
 def _figure(

@@ -15,6 +15,7 @@ import geomprobe
 from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
 from geomprobe.auditing.planning import left_out, planned
 from geomprobe.auditing.report import AuditReport
+from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Loss
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
@@ -38,6 +39,7 @@ def audit(
     layout: str = "ntc",
     samples: int = 64,
     n_train: int | None = None,
+    trajectory: Trajectory | None = None,
     seed: int = 0,
     budget_minutes: float | None = None,
     progress: bool = True,
@@ -63,6 +65,9 @@ def audit(
         Inputs kept for analyzers that run the model themselves.
     n_train : int, optional
         Number of training samples, at which the effective dimension is evaluated.
+    trajectory : Trajectory, optional
+        The path of the training, such as ``monitor.trajectory``. The analyzers that need one then
+        run by default, and ``loss_slice`` draws its plane.
     seed : int
         The same seed, model and data give the same report.
     budget_minutes : float, optional
@@ -95,7 +100,8 @@ def audit(
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
     if analyzers is None:
-        chosen = [one for one in chosen if getattr(one, "by_default", True)]
+        served = set() if trajectory is None else {"trajectory"}
+        chosen = [one for one in chosen if getattr(one, "by_default", True) or served & one.needs]
     probe = Probe(
         model,
         layers,
@@ -122,6 +128,7 @@ def audit(
             loss=loss,
             samples=samples,
             n_train=n_train,
+            trajectory=trajectory,
             seed=seed,
             progress=progress,
         )
@@ -147,6 +154,7 @@ def audit(
         "layers": probe.selection.explanation,
         "loss": None if loss is None else getattr(loss, "__name__", type(loss).__name__),
         "n_train": n_train,
+        **({} if trajectory is None else {"trajectory": f"{len(trajectory)} points"}),
         "seed": seed,
         "seconds": time.perf_counter() - started,
         **({"budget_minutes": budget_minutes, "estimated_seconds": plan} if plan else {}),

@@ -91,6 +91,9 @@ class ScoreCard:
     verdict: str = "under-powered"
     reason: str = ""
 
+    def __repr__(self) -> str:
+        return f"ScoreCard({self.name!r}: {self.verdict}, psi {self.psi}, partial {self.partial})"
+
 
 @dataclass(frozen=True)
 class ScoreTable(Mapping[str, ScoreCard]):
@@ -123,6 +126,10 @@ class ScoreTable(Mapping[str, ScoreCard]):
 
     def __len__(self) -> int:
         return len(self.cards)
+
+    def __repr__(self) -> str:
+        verdicts = ", ".join(f"{card.name} {card.verdict}" for card in self.cards.values())
+        return f"ScoreTable({self.n_models} models in {self.n_cells} cells; {verdicts})"
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row a diagnostic, best psi first."""

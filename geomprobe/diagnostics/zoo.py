@@ -124,6 +124,13 @@ class ModelZoo(ByValue):
     def __len__(self) -> int:
         return len(self.gap)
 
+    def __repr__(self) -> str:
+        axes = ", ".join(self.axes)
+        return (
+            f"ModelZoo({len(self)} models in {self.n_cells} cells of {axes}; "
+            f"{len(self.diagnostics)} diagnostics)"
+        )
+
     @cached_property
     def cell(self) -> Array:
         """Index of each model's cell, shape (n_models,)."""

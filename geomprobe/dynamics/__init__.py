@@ -1,6 +1,11 @@
 """Training as a path: its shape, what it conserves, its phase space, and where it tends to."""
 
-from geomprobe.dynamics.analyzers import Conservation, TrainingPath
+from geomprobe.dynamics.analyzers import (
+    ClassMargins,
+    Conservation,
+    GradientNoiseScale,
+    TrainingPath,
+)
 from geomprobe.dynamics.conservation_count import ConservationCount, count_conserved, n_conserved
 from geomprobe.dynamics.diffusion import Diffusion, diffusion
 from geomprobe.dynamics.drift import (
@@ -42,6 +47,7 @@ from geomprobe.dynamics.training_energy import TrainingEnergy, training_energy
 from geomprobe.random_walk import walk_components, walk_participation, walk_variances
 
 __all__ = [
+    "ClassMargins",
     "Conservation",
     "ConservationCount",
     "ConservationDrift",
@@ -50,6 +56,7 @@ __all__ = [
     "Diffusion",
     "GradientIdentity",
     "GradientNoise",
+    "GradientNoiseScale",
     "MarginGrowth",
     "MaxMargin",
     "NaturalAngle",

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomprobe.dynamics.samples import require_samples
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import jacobian_products, row_bytes, trainable_parameters
@@ -91,12 +90,9 @@ def gradient_noise(
     McCandlish, S., Kaplan, J., Amodei, D. et al. (2018). An empirical model of large-batch
     training. arXiv:1812.06162, equation 2.9 and appendix A.1.
     """
-    require_samples(data)
-    if len(data) < 4 or data.targets is None:
-        raise ValueError(
-            f"4 samples or more with targets are needed, got {len(data)} and "
-            f"{'no ' if data.targets is None else ''}targets"
-        )
+    require_samples(data, targets=True)
+    if len(data) < 4:
+        raise ValueError(f"4 samples or more are needed, got {len(data)}")
     parameters = trainable_parameters(model)
     require_memory(
         2 * len(data) * row_bytes(parameters),

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from geomprobe.dynamics.quantities import ConservedQuantities, Tensors
-from geomprobe.dynamics.samples import require_samples
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
 from geomprobe.jacobians import trainable_parameters
@@ -88,12 +87,9 @@ def gradient_identities(
     ----------
     Kunin et al. (2021), for eps = 0; as of :func:`~geomprobe.dynamics.conserved_quantities`.
     """
-    require_samples(data)
-    if len(data) < 2 or data.targets is None:
-        raise ValueError(
-            f"two samples or more with targets are needed, got {len(data)} and "
-            f"{'no ' if data.targets is None else ''}targets"
-        )
+    require_samples(data, targets=True)
+    if len(data) < 2:
+        raise ValueError("two samples or more are needed, got one")
     model = unwrap(model)
     modules = dict(model.named_modules())
     norms = {one.norm: modules[one.norm] for one in quantities if one.norm}

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomprobe.dynamics.samples import require_samples
 from geomprobe.dynamics.time_blocks import block_jackknife, t_interval
-from geomprobe.evidence import Samples, forward
+from geomprobe.evidence import Samples, forward, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
 from geomprobe.hooks.precise import in_precision
@@ -55,9 +54,8 @@ def margins(model: nn.Module, data: Samples) -> Array:
     TypeError
         Data that are no samples of tensors.
     """
-    require_samples(data)
-    if len(data) == 0 or data.targets is None:
-        raise ValueError("inputs and class numbers are needed; give Samples(inputs, targets)")
+    require_samples(data, targets=True)
+    assert data.targets is not None
     targets, parameter = data.targets, next(model.parameters(), None)
     if parameter is not None:
         data = data.to(parameter.device)
@@ -291,8 +289,6 @@ def _log_slope(steps: Array, smallest: Array) -> Estimate:
 def _double(model: nn.Module, data: Samples) -> tuple[nn.Module, Any]:
     """Return a copy of a model on the CPU in double precision, and inputs for it."""
     require_samples(data)
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
     with quiet(model):
         own = copy.deepcopy(unwrap(model)).to("cpu").double()
     for module in own.modules():

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from geomprobe.dynamics.samples import require_samples
-from geomprobe.evidence import Samples, forward
+from geomprobe.evidence import Samples, forward, require_samples
 from geomprobe.hooks import quiet
-from geomprobe.jacobians import jacobian_products, row_bytes, trainable_parameters
+from geomprobe.jacobians import every_output, jacobian_products, row_bytes, trainable_parameters
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
@@ -209,8 +208,6 @@ def tangent_features(model: nn.Module, data: Samples, *, batch_size: int = 64) -
         The rows do not fit.
     """
     require_samples(data)
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
     parameters = trainable_parameters(model)
     data = data.to(next(iter(parameters.values())).device)
     with quiet(model), torch.enable_grad():
@@ -222,8 +219,7 @@ def tangent_features(model: nn.Module, data: Samples, *, batch_size: int = 64) -
             f"the Jacobian of {each} outputs of {len(data)} samples",
             "Give fewer samples, or a smaller model.",
         )
-        units = torch.eye(each, dtype=outputs.dtype, device=outputs.device)
-        vectors = units.view(1, each, *outputs.shape[1:]).expand(len(data), *[-1] * outputs.ndim)
+        vectors = every_output(outputs)
         rows, _ = jacobian_products(model, parameters, data, outputs, vectors, batch_size)
     found: Array = rows.double().cpu().numpy()
     return found

@@ -17,8 +17,7 @@ from geomprobe.dynamics.output_metric import (
     pushed,
     require_metric,
 )
-from geomprobe.dynamics.samples import require_samples
-from geomprobe.evidence import Loss, Samples
+from geomprobe.evidence import Loss, Samples, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import flat, split, trainable_parameters
 
@@ -108,9 +107,7 @@ def natural_angle(
     conjugate gradients: Martens, J. (2010). Deep learning via Hessian-free optimization. ICML.
     """
     require_metric(metric)
-    require_samples(data)
-    if len(data) == 0 or data.targets is None:
-        raise ValueError("inputs and targets are needed; give Samples(inputs, targets)")
+    require_samples(data, targets=True)
     if not 0 < damping < math.inf:
         raise ValueError(f"damping must be positive and finite, got {damping}")
     parameters = trainable_parameters(model)

@@ -10,8 +10,7 @@ from torch import nn
 
 from geomprobe.clouds import Trajectory
 from geomprobe.dynamics.output_metric import Metric, pushed, require_metric, squared
-from geomprobe.dynamics.samples import require_samples
-from geomprobe.evidence import Samples
+from geomprobe.evidence import Samples, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import split, trainable_parameters
@@ -124,8 +123,6 @@ def natural_length(
     """
     require_metric(metric)
     require_samples(data)
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     parameters = trainable_parameters(model)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from geomprobe.evidence import Samples, forward
+from geomprobe.evidence import Samples, forward, require_samples
 from geomprobe.hooks.quiet import quiet
 from geomprobe.hooks.selection import unwrap
 
@@ -34,11 +34,12 @@ def in_double_precision(model: nn.Module, data: Samples) -> tuple[nn.Module, Sam
 
     Raises
     ------
+    TypeError
+        Data that are no samples of tensors.
     ValueError
         No samples, or a model that cannot be copied.
     """
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
+    require_samples(data)
 
     try:
         with quiet(model):

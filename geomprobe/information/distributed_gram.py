@@ -22,6 +22,7 @@ from geomprobe.information.layerwise import (
     Layout,
     LayoutError,
     Recorded,
+    holder,
     parts_of,
     record,
 )
@@ -199,7 +200,7 @@ def _layers(setting: Setting, counts: Sequence[int]) -> dict[str, Layer]:
 
     return {
         name: Layer(
-            setting.model.get_submodule(name),
+            holder(setting.model, name),
             names,
             tuple(Layout(*at) for at in layouts),
             *others,

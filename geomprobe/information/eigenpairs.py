@@ -22,7 +22,7 @@ class SymmetricOperator(Protocol):
     """What is needed of a matrix: a tensor is one, and so are curvlinops' operators."""
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
         """(p, p)."""
 
     @property

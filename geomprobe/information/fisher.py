@@ -157,7 +157,7 @@ def gram_of(
     """Return the Gram matrix of what :func:`setting_of` has looked at."""
     parameters, cotangents = setting.parameters, setting.cotangents
     n_samples, per_sample = cotangents.shape[:2]
-    owners = {name: name.rpartition(".")[0] or ROOT for name in parameters}
+    owners = {name: _owner(name) for name in parameters}
     kept = len(set(owners.values())) if by_layer else 0
     room = Room(n_samples, per_sample, dtype, batch_size, memory_share, kept)
     with quiet(setting.model):
@@ -215,14 +215,20 @@ def gram_of(
     return found(list(parameters), gram, of_layers)
 
 
+def _owner(parameter: str) -> str:
+    """Return the module that a parameter belongs to."""
+    return parameter.rpartition(".")[0] or ROOT
+
+
 def _add_layers(
     parts: Mapping[str, Tensor], setting: Setting, layers: Mapping[str, Layer], chunk: int
 ) -> None:
     recorded, alone = record(setting.model, layers, setting.data, setting.cotangents, chunk)
     require_independence(alone, setting.outputs, row_epsilon(setting.parameters))
     for name, layer in layers.items():
+        owner = _owner(next(iter(layer.names.values())))
         for factor, _ in parts_of(layer, recorded.pop(name)):
-            factor.add_to(parts[name or ROOT])
+            factor.add_to(parts[owner])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ give the gradient that PyTorch gives, and show which rows of the layer belong to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,12 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from geomprobe.evidence import Samples, forward
 from geomprobe.information.factors import Outer
-from geomprobe.information.rules import POSITIONWISE, RULES, Part, Parts
+from geomprobe.information.rules import POSITIONWISE, RULES, Part, Parts, Table
 
 _PROBED = 3
+
+#: By name: what a rule may cover, and what the model calls its own trainable parameters.
+Candidates = Mapping[str, tuple[nn.Module | Table, Mapping[str, str]]]
 
 
 class LayoutError(Exception):
@@ -57,7 +60,7 @@ class Layer:
 
     Parameters
     ----------
-    module : torch.nn.Module
+    module : torch.nn.Module or Table
     names : dict of str to str
         Its own trainable parameters, and what the model calls them.
     layouts : tuple of Layout
@@ -65,11 +68,12 @@ class Layer:
     n_inputs, n_outputs : int
         Numbers that go in and out, of one sample, in all calls.
     shared : bool
-        Whether it is a table that is looked up once for all samples, such as one of positions. Its
-        output is then repeated for each sample, so that each has a gradient there.
+        Whether it is a table that is looked up once for all samples, such as one of positions, or a
+        raw parameter. What it gives is then repeated for each sample, so that each has a gradient
+        there.
     """
 
-    module: nn.Module
+    module: nn.Module | Table
     names: Mapping[str, str]
     layouts: tuple[Layout, ...]
     n_inputs: int
@@ -103,31 +107,32 @@ def covered_layers(
     few = data.take(slice(_PROBED))
     vectors = cotangents[:_PROBED, 0]
     candidates = _candidates(model, parameters)
-    found, outputs = _tried(model, few, vectors, candidates, frozenset())
-    tables = frozenset(
-        name
-        for name, (module, _) in candidates.items()
-        if name not in found and type(module) is nn.Embedding
-    )
-    if not tables:
-        return found
-    try:
-        more, same = _tried(model, few, vectors, candidates, tables)
+    shared: frozenset[str] = frozenset()
+    found, outputs = _tried(model, few, vectors, candidates, shared)
+    for name, (module, _) in candidates.items():
+        if name in found or type(module) not in (nn.Embedding, Table):
+            continue
+        try:
+            more, same = _tried(model, few, vectors, candidates, shared | {name})
+        except Exception:  # A model of the user's that takes nothing repeated for each sample.
+            continue
         unchanged = outputs.shape == same.shape and torch.allclose(outputs, same)
-    except (LayoutError, RuntimeError, ValueError, TypeError, IndexError):
-        return found  # The model takes no table that is repeated for each sample.
-    return more if unchanged and more.keys() > found.keys() else found
+        if unchanged and more.keys() > found.keys():
+            found, shared = more, shared | {name}
+    return found
 
 
 def _tried(
     model: nn.Module,
     few: Samples,
     vectors: Tensor,
-    candidates: Mapping[str, tuple[nn.Module, dict[str, str]]],
+    candidates: Candidates,
     shared: frozenset[str],
 ) -> tuple[dict[str, Layer], Tensor]:
     """Return the layers whose rules hold on some samples, and the outputs."""
     n = len(few)
+    owned = [name for _, names in candidates.values() for name in names.values()]
+    weights = [model.get_parameter(name) for name in owned]
     with torch.enable_grad(), _recorded(candidates, shared, n) as calls:
         outputs = forward(model, few.inputs)
         edges = {name: [call.edge for call in listed] for name, listed in calls.items()}
@@ -135,8 +140,6 @@ def _tried(
         if not wanted:
             return {}, outputs.detach()
         alone = [_gradients(outputs, wanted, _only(vectors, sample), calls) for sample in range(n)]
-        owned = [name for _, names in candidates.values() for name in names.values()]
-        weights = [model.get_parameter(name) for name in owned]
         summed = torch.autograd.grad(outputs, weights, vectors.to(outputs.dtype), allow_unused=True)
     truth = dict(zip(owned, summed, strict=True))
     found = {}
@@ -268,6 +271,15 @@ def record(
     return found, torch.cat(values)
 
 
+def holder(model: nn.Module, name: str) -> nn.Module | Table:
+    """Return what :func:`covered_layers` calls by that name."""
+    owner, _, attribute = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if attribute in module._parameters:
+        return Table(module, attribute)
+    return model.get_submodule(name)
+
+
 def parts_of(layer: Layer, recorded: Recorded) -> list[Part]:
     """Return the factors of a layer's parameters, those of several calls joined."""
     return prepared(layer, recorded.inputs)(recorded.grads)
@@ -293,19 +305,17 @@ def prepared(layer: Layer, inputs: list[Tensor]) -> Callable[[list[Tensor]], lis
     return parts
 
 
-def _candidates(
-    model: nn.Module, parameters: Mapping[str, Tensor]
-) -> dict[str, tuple[nn.Module, dict[str, str]]]:
-    """Return the modules that a rule covers, with their own trainable parameters.
+def _candidates(model: nn.Module, parameters: Mapping[str, Tensor]) -> Candidates:
+    """Return what a rule covers, with its trainable parameters.
 
-    One that shares a parameter with another module is not among them.
+    Modules, and tables of modules of the user's own; none that shares a parameter with another.
     """
     names = {id(model.get_parameter(name)): name for name in parameters}
     owners: dict[int, int] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    found = {}
+    found: dict[str, tuple[nn.Module | Table, dict[str, str]]] = {}
     for name, module in model.named_modules():
         own = {
             attribute: parameter
@@ -315,37 +325,49 @@ def _candidates(
         alone = all(owners[id(parameter)] == 1 for parameter in own.values())
         if own and alone and type(module) in RULES:
             found[name] = (module, {a: names[id(p)] for a, p in own.items()})
+        elif alone and not type(module).__module__.startswith("torch.nn"):
+            found |= {
+                names[id(p)]: (Table(module, attribute), {attribute: names[id(p)]})
+                for attribute, p in own.items()
+                # What has no axis for samples may be indexed: beyond its end, on an accelerator.
+                if p.ndim > 1 and len(p) == 1
+            }
     return found
 
 
 @contextmanager
 def _recorded(
-    candidates: Mapping[str, tuple[nn.Module, Mapping[str, str]]], shared: frozenset[str], n: int
+    candidates: Candidates, shared: frozenset[str], n: int
 ) -> Iterator[dict[str, list[Call]]]:
     """Note the calls of modules; what shared ones return is repeated for each of n samples."""
     calls: dict[str, list[Call]] = {name: [] for name in candidates}
-    handles = []
-    for name, (module, _) in candidates.items():
-
-        def keep(
-            module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name
-        ) -> Tensor | None:
-            inputs = args[0] if args else next(iter(kwargs.values()), None)
-            if not (isinstance(inputs, Tensor) and isinstance(output, Tensor)):
-                return None
-            if name in shared:
-                inputs, output = _repeated(inputs, output, n)
-            if output.requires_grad:
-                # The edge, since the output may be changed in place later.
-                calls[name].append(Call(inputs.detach(), get_gradient_edge(output), output.shape))
-            return output if name in shared else None
-
-        handles.append(module.register_forward_hook(keep, with_kwargs=True))
-    try:
+    with ExitStack() as undone:
+        for name, (module, _) in candidates.items():
+            if isinstance(module, nn.Module):
+                hook = _keeper(calls[name], n if name in shared else None)
+                undone.callback(module.register_forward_hook(hook, with_kwargs=True).remove)
+            elif name in shared:
+                rows = undone.enter_context(module.repeated(n))
+                nothing = rows.new_zeros(n, 1)
+                calls[name].append(Call(nothing, get_gradient_edge(rows), rows.shape))
         yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _keeper(calls: list[Call], n: int | None) -> Callable[..., Tensor | None]:
+    """Return a hook that notes calls, and repeats what was looked up for each of n samples."""
+
+    def keep(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor | None:
+        inputs = args[0] if args else next(iter(kwargs.values()), None)
+        if not (isinstance(inputs, Tensor) and isinstance(output, Tensor)):
+            return None
+        if n is not None:
+            inputs, output = _repeated(inputs, output, n)
+        if output.requires_grad:
+            # The edge, since the output may be changed in place later.
+            calls.append(Call(inputs.detach(), get_gradient_edge(output), output.shape))
+        return None if n is None else output
+
+    return keep
 
 
 def _repeated(places: Tensor, rows: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -381,7 +403,7 @@ def _only(vectors: Tensor, sample: int) -> Tensor:
     return alone
 
 
-def _layout(module: nn.Module, alone: list[Tensor]) -> Layout:
+def _layout(module: nn.Module | Table, alone: list[Tensor]) -> Layout:
     """Tell where the samples are from gradients that come from one sample each."""
     n, shape = len(alone), alone[0].shape
     choices = []

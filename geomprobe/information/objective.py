@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.jacobians import Parameters, row_dtype, trainable_parameters
 
@@ -110,14 +110,13 @@ def objective_of(
 
     Raises
     ------
+    TypeError
+        Data that are no samples of tensors.
     ValueError
         No samples, targets or trainable parameters; a batch size below one; or a loss that is not
         one finite number, or not the mean over samples.
     """
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
-    if data.targets is None:
-        raise ValueError("a loss needs targets, and there are none; give Samples(inputs, targets)")
+    require_samples(data, targets=True)
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     parameters = {name: p.clone() for name, p in trainable_parameters(model).items()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +20,25 @@ Part = tuple[Factor, Callable[[Tensor], dict[str, Tensor]]]
 Parts = Callable[[Tensor], list[Part]]
 #: ``rule(module, input)`` for an input of N samples: what depends on the input alone is done once.
 Rule = Callable[[Any, Tensor], Parts]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A parameter of shape (1, ...) of a module of the user's own: of positions, a class token."""
+
+    owner: nn.Module
+    attribute: str
+
+    @contextmanager
+    def repeated(self, n: int) -> Iterator[Tensor]:
+        """Give the module the parameter once for each of n samples."""
+        held, own = self.owner._parameters, self.owner.get_parameter(self.attribute)
+        rows = own.expand(n, *own.shape[1:])
+        held[self.attribute] = rows  # type: ignore[assignment]
+        try:
+            yield rows
+        finally:
+            held[self.attribute] = own
 
 
 def linear(module: nn.Linear, x: Tensor) -> Parts:
@@ -107,8 +128,15 @@ def instance_norm(module: Any, x: Tensor) -> Parts:
     return _by_channel(module, F.instance_norm(x, *statistics, use_input_stats=own, eps=module.eps))
 
 
+def table(module: Table, x: Tensor) -> Parts:
+    """Each sample has a gradient of its own, where the parameter is repeated for it."""
+    name, shape = module.attribute, module.owner.get_parameter(module.attribute).shape
+    return lambda grads: [(Rows(grads.flatten(2)), lambda total: {name: total.view(shape)})]
+
+
 #: By exact type, since a subclass may compute anything.
-RULES: dict[type[nn.Module], Rule] = {
+RULES: dict[type, Rule] = {
+    Table: table,
     nn.Linear: linear,
     nn.modules.linear.NonDynamicallyQuantizableLinear: linear,
     **dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), convolution),

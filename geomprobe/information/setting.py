@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.information.cotangents import at_labels, expected, of_loss, sampled
 from geomprobe.information.layerwise import Layer, covered_layers
@@ -82,8 +82,7 @@ def setting_of(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
+    require_samples(data)
     meaning = _meaning(kind, likelihood, loss)
     if kind == "empirical" and data.targets is None:
         raise ValueError(

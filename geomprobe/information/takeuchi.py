@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from geomprobe.evidence import Loss, Samples
 from geomprobe.findings import Estimate
@@ -63,6 +63,7 @@ def tic(
     probes: int = 16,
     seed: int = 0,
     batch_size: int | None = None,
+    hessian: Tensor | None = None,
 ) -> TakeuchiCriterion:
     r"""Compute Takeuchi's information criterion and its stand-ins.
 
@@ -87,6 +88,8 @@ def tic(
         Of the random vectors.
     batch_size : int, optional
         Samples of a pass.
+    hessian : Tensor of shape (p, p), optional
+        H, where it is at hand as a matrix.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def tic(
     Raises
     ------
     ValueError
-        A damping that is not positive, fewer than two probes, and what
+        A damping that is not positive, fewer than two probes, a Hessian of another shape, and what
         :func:`~geomprobe.information.fisher_trace` and
         :func:`~geomprobe.information.curvature` refuse.
 
@@ -117,7 +120,12 @@ def tic(
         raise ValueError(f"damping must be positive, got {damping}")
     if probes < 2:
         raise ValueError(f"probes must be at least 2, got {probes}")
-    hessian = curvature(model, data, loss=loss, batch_size=batch_size)
+    products = curvature(model, data, loss=loss, batch_size=batch_size)
+    p = products.shape[0]
+    if hessian is None and p <= _MOST_EXACT:
+        hessian = products.dense()
+    elif hessian is not None and hessian.shape != (p, p):
+        raise ValueError(f"the Hessian has shape ({p}, {p}), got {tuple(hessian.shape)}")
     setting, true = (
         setting_of(
             model,
@@ -132,15 +140,14 @@ def tic(
         )
         for kind in ("empirical", "true")
     )
-    exact = hessian.shape[0] <= _MOST_EXACT
-    penalty = (
-        _by_eigenvalues(hessian, setting, damping)
-        if exact
-        else _by_products(hessian, setting, damping, probes, seed)
-    )
+    if hessian is None:
+        penalty = _by_products(products, setting, damping, probes, seed)
+        trace_h = stochastic_trace(products, seed=seed)
+    else:
+        penalty = _by_eigenvalues(hessian, setting, damping)
+        trace_h = stochastic_trace(hessian, max(6, 3 * p), seed=seed)
     of_c, of_f = (sample_traces(one, batch_size).cpu().numpy() for one in (setting, true))
     trace_c, trace_f = mean_over_inputs(of_c), mean_over_inputs(of_f)
-    trace_h = stochastic_trace(hessian, 3 * hessian.shape[0] if exact else 60, seed=seed)
     return TakeuchiCriterion(
         trace_c,
         trace_f,
@@ -152,9 +159,8 @@ def tic(
     )
 
 
-def _by_eigenvalues(hessian: Curvature, setting: Setting, damping: float) -> Estimate:
-    matrix = hessian.dense().double()
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+def _by_eigenvalues(hessian: Tensor, setting: Setting, damping: float) -> Estimate:
+    values, vectors = torch.linalg.eigh((hessian + hessian.T).double() / 2)
     n = len(setting.data)
     method = "all eigenvalues; standard error from the spread over samples"
     if float(values[0]) <= -damping:

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from geomprobe.evidence import Samples
+from geomprobe.evidence import Samples, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks.precise import in_double_precision
 from geomprobe.landscape.copies import (
     copied,
     require_alike,
-    require_data,
     require_one_code,
     state_of,
 )
@@ -157,7 +156,7 @@ def align(
             f"{restarts}, {batch_size} and {tolerance}"
         )
     require_alike({"a": a, "b": b})
-    require_data(data)
+    require_samples(data)
     for title, model in (("a", a), ("b", b)):
         bad = [name for name, t in state_of(model).items() if not bool(torch.isfinite(t).all())]
         if bad:
@@ -240,7 +239,7 @@ def distance(
         An upper bound of the least over all permutations.
     """
     require_alike({"a": a, "b": b})
-    require_data(data)
+    require_samples(data)
     normal = []
     for model in (a, b):
         found = symmetries(model, data)

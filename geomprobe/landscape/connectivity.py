@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from geomprobe.evidence import Loss, Samples
+from geomprobe.evidence import Loss, Samples, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.landscape.alignment import align
 from geomprobe.landscape.barriers import linear_barrier
-from geomprobe.landscape.copies import require_alike, require_data
+from geomprobe.landscape.copies import require_alike
 from geomprobe.landscape.paths import LARGEST_PASS
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
@@ -131,7 +131,7 @@ def connectivity_matrix(
         if len(set(titles)) == len(titles)
         else {f"network {k}": model for k, model in enumerate(models)}
     )
-    require_data(data, targets=True)
+    require_samples(data, targets=True)
     k = len(models)
     matrices = [np.zeros((k, k)) for _ in range(4)]
     ends: dict[int, Estimate] = {}

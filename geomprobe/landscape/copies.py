@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -100,17 +99,3 @@ def require_one_code(a: nn.Module, b: nn.Module, data: Samples) -> None:
                 "shapes, but the code of a gives other outputs than b with those of b (another "
                 "activation, or buffers of whole numbers?)"
             )
-
-
-def require_data(data: Samples, *, targets: bool = False) -> None:
-    """Raise TypeError unless data are tensors as Samples, ValueError where needed ones lack."""
-    wanted = "expected Samples(inputs, targets) of tensors"
-    if not isinstance(data, Samples):
-        raise TypeError(f"data is of type {type(data).__name__}, {wanted}")
-    for title, part in (("inputs", data.inputs), ("targets", data.targets)):
-        if any(isinstance(leaf, np.ndarray) for leaf in pytree.tree_leaves(part)):
-            raise TypeError(f"{title} hold a NumPy array, {wanted}: use torch.from_numpy")
-    if len(data) == 0:
-        raise ValueError("data holds no samples")
-    if targets and data.targets is None:
-        raise ValueError("a loss needs targets: give Samples(inputs, targets)")

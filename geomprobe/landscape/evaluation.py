@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from geomprobe.evidence import Loss, Samples, forward, leading_size
+from geomprobe.evidence import Loss, Samples, forward, leading_size, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.hooks.compiled import eagerly
 from geomprobe.hooks.selection import unwrap
@@ -24,7 +24,6 @@ from geomprobe.jacobians import (
     split,
     trainable_parameters,
 )
-from geomprobe.landscape.copies import require_data
 from geomprobe.landscape.fusion import Fused, fuse
 from geomprobe.landscape.single_losses import is_mean, losses_alone, whole_loss
 from geomprobe.storage import Array
@@ -60,7 +59,7 @@ class Evaluation:
     def __init__(
         self, model: nn.Module, data: Samples, loss: Loss, *, batch_size: int | None = None
     ) -> None:
-        require_data(data, targets=True)
+        require_samples(data, targets=True)
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.model = unwrap(model)

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import streams_kept
 from geomprobe.landscape.copies import (
     State,
     copied,
     require_alike,
-    require_data,
     require_one_code,
     state_of,
 )
@@ -155,7 +154,7 @@ class Traveller:
     def __init__(
         self, model: nn.Module, data: Samples, loss: Loss, batch_size: int, reset_bn: bool = False
     ) -> None:
-        require_data(data, targets=True)
+        require_samples(data, targets=True)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.model = copied(model)
@@ -333,7 +332,7 @@ def departure(
     """
     require_alike({"a": a, "b": b})
     if test is not None:
-        require_data(test, targets=True)
+        require_samples(test, targets=True)
     traveller = Traveller(a, data, loss, batch_size, reset_bn)
     require_one_code(a, b, data)
     device = traveller.data_device

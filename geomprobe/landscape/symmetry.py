@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from geomprobe.evidence import Samples
+from geomprobe.evidence import Samples, require_samples
 from geomprobe.hooks.precise import in_double_precision
 from geomprobe.landscape.copies import (
     State,
     copied,
     outputs_of,
     require_alike,
-    require_data,
     state_of,
 )
 from geomprobe.landscape.matching import assign, permuted
@@ -191,7 +190,7 @@ def symmetries(model: nn.Module, data: Samples) -> Symmetries:
     Ainsworth, S., Hayase, J. and Srinivasa, S. (2023). Git Re-Basin. ICLR, section 3 and appendix.
     """
     require_alike({"the model": model})
-    require_data(data)
+    require_samples(data)
     # Batch normalization without running statistics takes those of the samples.
     alone = not any(
         isinstance(module, _BatchNorm) and module.running_mean is None for module in model.modules()
@@ -281,7 +280,7 @@ def verify_same_function(
     ValueError
         It is above the tolerance, outputs differ in number or shape, or there are no samples.
     """
-    require_data(data)
+    require_samples(data)
     (one, own_data, _), (two, *_) = (in_double_precision(model, data) for model in (a, b))
     return _difference(one, two, own_data, tolerance)
 

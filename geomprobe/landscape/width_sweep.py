@@ -10,14 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from geomprobe.evidence import Loss, Samples, forward
+from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.findings import Estimate
 from geomprobe.hooks import quiet, streams_kept
 from geomprobe.hooks.precise import in_double_precision
-from geomprobe.jacobians import jacobian_products, row_epsilon, trainable_parameters
+from geomprobe.jacobians import (
+    every_output,
+    jacobian_products,
+    row_epsilon,
+    trainable_parameters,
+)
 from geomprobe.landscape.alignment import align
 from geomprobe.landscape.barriers import linear_barrier
-from geomprobe.landscape.copies import require_data
 from geomprobe.landscape.paths import LARGEST_PASS, Traveller
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
@@ -172,8 +176,8 @@ def width_sweep(
             f"expected widths in rising order and one seed or more, got {list(widths)} and "
             f"{list(seeds)}"
         )
-    require_data(train, targets=True)
-    require_data(test, targets=True)
+    require_samples(train, targets=True)
+    require_samples(test, targets=True)
     jobs = [(width, seed) for width in widths for seed in seeds]
     found = Parallel(n_jobs=n_jobs)(
         delayed(_one)(build, width, seed, train, test, loss, fit) for width, seed in jobs
@@ -233,9 +237,8 @@ def _kernel(model: nn.Module, data: Samples) -> tuple[int, float, int, int]:
         each, p = outputs[0].numel(), sum(value.numel() for value in parameters.values())
         n = len(own_data) * each
         require_memory(8 * n * (2 * p + n), f"the Jacobian of {n} outputs", "Give fewer samples.")
-        basis = torch.eye(each, dtype=outputs.dtype).view(1, each, *outputs.shape[1:])
-        basis = basis.expand(len(own_data), *basis.shape[1:])
-        rows, _ = jacobian_products(own, parameters, own_data, outputs, basis, _CHUNK)
+        vectors = every_output(outputs)
+        rows, _ = jacobian_products(own, parameters, own_data, outputs, vectors, _CHUNK)
     values = torch.linalg.svdvals(rows.double())
     tolerance = float(values[0]) * max(n, p) * row_epsilon(parameters)
     smallest = float(values[-1]) ** 2 if len(values) == n else 0.0

@@ -7,9 +7,11 @@ edge is long, so that none can have missed a shorter one. What stays uncertain i
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numba import njit, prange
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from geomprobe.storage import Array
 from geomprobe.topology.differences import square_double, squares_of
@@ -29,8 +31,14 @@ def mst_by_products(points: Array, n_jobs: int) -> Array:
     """
     # Each thread multiplies by itself. Threads of BLAS would be in the way: after each product they
     # wait busily for the next.
-    with threadpool_limits(1, "blas"):
+    with _blas().limit(limits=1):
         return _by_products(points, n_jobs)
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Return what sets the threads of BLAS; to find it takes milliseconds, so it is kept."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _by_products(points: Array, n_jobs: int) -> Array:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import nn
 
-from geomprobe.evidence import Evidence, Samples
+from geomprobe.evidence import Evidence
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
-from geomprobe.tropical.boundary_distance import boundary_distance
+from geomprobe.tropical.boundary_distance import distances_on
 from geomprobe.tropical.limits import NoRegions
-from geomprobe.tropical.local_complexity import local_complexity
-from geomprobe.tropical.patterns import activation_patterns, moves_between
+from geomprobe.tropical.local_complexity import DIRECTIONS, complexity_on
+from geomprobe.tropical.patterns import activation_patterns, moves_between, patterns_on
+from geomprobe.tropical.recording import record_on
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RegionDensity:
     """
 
     radius: float | None = None
-    directions: int = 20
+    directions: int = DIRECTIONS
     wall_directions: int = 64
     max_samples: int = 128
 
@@ -83,17 +83,16 @@ class RegionDensity:
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model and one about each module that bends."""
-        model, data, note = _of(evidence, self.max_samples)
+        assert evidence.model is not None
+        model, (data, note) = evidence.model, evidence.at_most(self.max_samples)
         try:
-            patterns = activation_patterns(model, data)
+            recorded = record_on(model, data)
         except NoRegions as reason:
             yield _undefined(self.name, self.readings, reason)
             return
-        seed = evidence.seed
-        near = local_complexity(
-            model, data, radius=self.radius, directions=self.directions, seed=seed
-        )
-        walls = boundary_distance(model, data, directions=self.wall_directions, seed=seed)
+        patterns = patterns_on(recorded)
+        near = complexity_on(recorded, self.radius, self.directions, evidence.seed)
+        walls = distances_on(recorded, self.wall_directions, evidence.seed)
         scalars = {
             "local_complexity": near.total,
             "pattern_entropy": patterns.entropy(),
@@ -168,7 +167,8 @@ class RegionCrossings:
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model and one about each module that bends."""
-        model, data, note = _of(evidence, self.max_samples)
+        assert evidence.model is not None
+        model, (data, note) = evidence.model, evidence.at_most(self.max_samples)
         earlier, before, steps = evidence.earlier, self.reference, 0
         if before is None:
             if earlier is None:
@@ -198,18 +198,6 @@ class RegionCrossings:
         yield Finding(self.name, "model", scalars, notes=(note,) if note else ())
         for bend, share in found.by_bend().items():
             yield Finding(self.name, bend, {"share_changed": share})
-
-
-def _of(evidence: Evidence, most: int) -> tuple[nn.Module, Samples, str]:
-    """Return the model, a uniform sample of the data, and what to say of it."""
-    assert evidence.model is not None
-    assert evidence.data is not None
-    model, data = evidence.model, evidence.data
-    if len(data) <= most:
-        return model, data, ""
-    drawn = np.random.default_rng(evidence.seed).choice(len(data), most, replace=False)
-    note = f"A uniform sample of {most} of {len(data)} inputs."
-    return model, data.take(torch.from_numpy(np.sort(drawn))), note
 
 
 def _undefined(name: str, readings: Mapping[str, str], reason: Exception) -> Finding:

@@ -16,8 +16,8 @@ from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 from geomprobe.tropical.branches import Branches
 from geomprobe.tropical.inputs import flattened, unflattened
-from geomprobe.tropical.local_complexity import random_frames
-from geomprobe.tropical.recording import record_on
+from geomprobe.tropical.local_complexity import random_frames, require_neighbourhood
+from geomprobe.tropical.recording import Recorded, record_on
 from geomprobe.tropical.tape import Kink, Tape
 from geomprobe.values import ByValue
 
@@ -163,9 +163,13 @@ def boundary_distance(
     Croce, F., Andriushchenko, M. and Hein, M. (2019). Provable robustness of ReLU networks via
     maximization of linear regions. AISTATS.
     """
-    if directions is not None and directions < 1:
-        raise ValueError(f"directions must be at least 1, got {directions}")
-    tape, rows = record_on(model, data)
+    require_neighbourhood(directions)
+    return distances_on(record_on(model, data), directions, seed)
+
+
+def distances_on(recorded: Recorded, directions: int | None, seed: int) -> BoundaryDistances:
+    """Do what :func:`boundary_distance` does, of a pass that is recorded."""
+    tape, rows = recorded
     points = flattened(rows)
     d = points.shape[1]
     k = d if directions is None else min(directions, d)

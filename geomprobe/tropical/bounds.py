@@ -30,6 +30,8 @@ class RegionBounds:
     serra, effective, raghu : int
         Activation regions that no weights exceed: by Serra et al. (2018); by Montúfar (2017); by
         the argument of Raghu et al. (2017). Each is at most the next.
+    n_parameters : int
+        Weights and biases.
     """
 
     widths: tuple[int, ...]
@@ -37,11 +39,7 @@ class RegionBounds:
     serra: int
     effective: int
     raghu: int
-
-    @property
-    def n_parameters(self) -> int:
-        """Weights and biases."""
-        return sum((before + 1) * after for before, after in pairwise(self.widths))
+    n_parameters: int
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -81,8 +79,9 @@ def region_bounds(architecture: Sequence[int] | nn.Module) -> RegionBounds:
     ----------
     architecture : sequence of int, or torch.nn.Module
         Widths :math:`n_0, n_1, \ldots, n_L` and the number of outputs: inputs, units of each of L
-        hidden layers, outputs. Or a sequence of ``Linear`` and ``ReLU`` modules in turn, of which
-        only these are read.
+        hidden layers, outputs; every layer has biases. Or a sequence of ``Linear`` and ``ReLU``
+        modules in turn, of which only these are read. Where some lack biases, ``montufar`` may be
+        out of reach; the others hold.
 
     Returns
     -------
@@ -115,26 +114,29 @@ def region_bounds(architecture: Sequence[int] | nn.Module) -> RegionBounds:
     networks. ICML. Serra, T., Tjandraatmadja, C. and Ramalingam, S. (2018). Bounding and counting
     linear regions of deep neural networks. ICML.
     """
-    given = _widths(architecture) if isinstance(architecture, nn.Module) else tuple(architecture)
+    given, unbiased = (
+        _widths(architecture) if isinstance(architecture, nn.Module) else (tuple(architecture), 0)
+    )
     whole = all(isinstance(width, int | np.integer) and width > 0 for width in given)
     if len(given) < 3 or not whole:
         raise ValueError(
             "widths must be those of the inputs, of one hidden layer or more, and of the outputs, "
             f"all positive whole numbers, got {given}"
         )
-    inputs, *hidden, outputs = (int(width) for width in given)
+    widths = inputs, *hidden, _ = [int(width) for width in given]
     narrowest = [min(inputs, *hidden[:layer]) if layer else inputs for layer in range(len(hidden))]
     return RegionBounds(
-        (inputs, *hidden, outputs),
+        tuple(widths),
         max(_folded(hidden, m) for m in range(1, narrowest[-1] + 1)),
         _serra(hidden, inputs),
         prod(zaslavsky(n, m) for n, m in zip(hidden, narrowest, strict=True)),
         prod(zaslavsky(n, inputs) for n in hidden),
+        sum((before + 1) * after for before, after in pairwise(widths)) - unbiased,
     )
 
 
-def _widths(model: nn.Module) -> tuple[int, ...]:
-    """Return the widths of a network of linear layers with a ReLU between any two."""
+def _widths(model: nn.Module) -> tuple[tuple[int, ...], int]:
+    """Return the widths of linear layers with a ReLU between any two, and how many biases lack."""
     steps = [step for step in _steps(model) if not isinstance(step, _NOTHING)]
     linear = [step for step in steps[::2] if isinstance(step, nn.Linear)]
     bends = [step for step in steps[1::2] if isinstance(step, nn.ReLU)]
@@ -143,7 +145,8 @@ def _widths(model: nn.Module) -> tuple[int, ...]:
             f"bounds are of fully connected ReLU networks, and the {type(model).__name__} is no "
             "Sequential of Linear modules with a ReLU between any two; give widths"
         )
-    return (linear[0].in_features, *(one.out_features for one in linear))
+    unbiased = sum(one.out_features for one in linear if one.bias is None)
+    return (linear[0].in_features, *(one.out_features for one in linear)), unbiased
 
 
 def _steps(model: nn.Module) -> Iterator[nn.Module]:

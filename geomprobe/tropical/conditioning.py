@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from geomprobe.evidence import Samples, forward
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
-from geomprobe.jacobians import jacobian_products, trainable_parameters
+from geomprobe.jacobians import every_output, jacobian_products, trainable_parameters
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
 from geomprobe.tropical.inputs import flattened, moves
@@ -55,8 +55,7 @@ def tangent_spectrum(model: nn.Module, data: Samples) -> Array:
         f"the Jacobian of {n * c} outputs by {p} parameters",
         "Give fewer inputs.",
     )
-    basis = torch.eye(c).to(outputs).reshape(1, c, *outputs.shape[1:])
-    vectors = basis.expand(n, *basis.shape[1:])
+    vectors = every_output(outputs)
     with quiet(model):
         chunk = max(1, _AT_ONCE // (c * p))
         rows, _ = jacobian_products(model, parameters, data, outputs, vectors, chunk)

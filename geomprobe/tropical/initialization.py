@@ -11,15 +11,16 @@ from torch import nn
 from geomprobe.evidence import Samples
 from geomprobe.findings import Estimate
 from geomprobe.storage import Array
-from geomprobe.tropical.boundary_distance import boundary_distance
+from geomprobe.tropical.boundary_distance import distances_on
 from geomprobe.tropical.conditioning import (
     condition,
     doubled,
     input_singular_values,
     tangent_spectrum,
 )
-from geomprobe.tropical.local_complexity import local_complexity
-from geomprobe.tropical.patterns import activation_patterns, mean_estimate
+from geomprobe.tropical.local_complexity import DIRECTIONS, complexity_on, require_neighbourhood
+from geomprobe.tropical.patterns import mean_estimate, patterns_on
+from geomprobe.tropical.recording import record_on
 from geomprobe.values import ByValue
 
 
@@ -99,9 +100,11 @@ def initialization_report(
     Pennington, J. and Schoenholz, S. (2020). Disentangling trainability and generalization in deep
     neural networks. ICML (condition number of the tangent kernel).
     """
-    patterns = activation_patterns(model, data)
-    near = local_complexity(model, data, radius=radius, seed=seed)
-    walls = boundary_distance(model, data, directions=directions, seed=seed)
+    require_neighbourhood(directions, radius)
+    recorded = record_on(model, data)
+    patterns = patterns_on(recorded)
+    near = complexity_on(recorded, radius, DIRECTIONS, seed)
+    walls = distances_on(recorded, directions, seed)
     precise = doubled(model, data)
     values = input_singular_values(*precise)
     spectrum = tangent_spectrum(*precise)

@@ -15,7 +15,7 @@ from geomprobe.findings import Estimate
 from geomprobe.storage import Array
 from geomprobe.tropical.inputs import flattened, unflattened
 from geomprobe.tropical.patterns import branch_numbers, mean_estimate
-from geomprobe.tropical.recording import record_on
+from geomprobe.tropical.recording import Recorded, record_on
 from geomprobe.tropical.tape import Kink, Still
 from geomprobe.values import ByValue
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The radius, as a share of the root mean square distance of the inputs from their mean.
 _SHARE = 0.05
+#: Through each input, along which corners lie.
+DIRECTIONS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ def local_complexity(
     data: Samples,
     *,
     radius: float | None = None,
-    directions: int = 20,
+    directions: int = DIRECTIONS,
     seed: int = 0,
 ) -> LocalComplexity:
     r"""Count the units that bend in a small neighbourhood of each input, without enumeration.
@@ -125,11 +127,23 @@ def local_complexity(
     Humayun, A. I., Balestriero, R. and Baraniuk, R. (2024). Deep networks always grok and here is
     why. ICML.
     """
-    if directions < 1:
+    require_neighbourhood(directions, radius)
+    return complexity_on(record_on(model, data), radius, directions, seed)
+
+
+def require_neighbourhood(directions: int | None, radius: float | None = None) -> None:
+    """Raise ValueError for no directions, or a radius that is not positive; None: a default."""
+    if directions is not None and directions < 1:
         raise ValueError(f"directions must be at least 1, got {directions}")
     if radius is not None and not 0 < radius < np.inf:
         raise ValueError(f"radius must be positive and finite, got {radius}")
-    tape, rows = record_on(model, data)
+
+
+def complexity_on(
+    recorded: Recorded, radius: float | None, directions: int, seed: int
+) -> LocalComplexity:
+    """Do what :func:`local_complexity` does, of a pass that is recorded."""
+    tape, rows = recorded
     points = flattened(rows)
     if radius is None:
         radius = _SHARE * spread(points)

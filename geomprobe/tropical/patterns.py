@@ -16,7 +16,7 @@ from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 from geomprobe.tropical.branches import slopes_at
 from geomprobe.tropical.merging import branches
-from geomprobe.tropical.recording import record_on
+from geomprobe.tropical.recording import Recorded, record_on
 from geomprobe.tropical.tape import Kink, Still
 from geomprobe.values import ByValue
 
@@ -147,10 +147,15 @@ def activation_patterns(model: nn.Module, data: Samples) -> ActivationPatterns:
     ----------
     Raghu, M. et al. (2017). On the expressive power of deep neural networks. ICML.
     """
-    tape, rows = record_on(model, data)
+    return patterns_on(record_on(model, data))
+
+
+def patterns_on(recorded: Recorded) -> ActivationPatterns:
+    """Do what :func:`activation_patterns` does, of a pass that is recorded."""
+    tape, rows = recorded
     size = tape.rows_at_once()
     parts = []
-    for start in range(0, len(data), size):
+    for start in range(0, len(rows[0]), size):
         mesh = _Reading()
         tape.run(mesh, *(part[start : start + size] for part in rows))
         parts.append(mesh)

@@ -20,6 +20,9 @@ from geomprobe.tropical.limits import NoRegions
 from geomprobe.tropical.operations import AFFINE, BENDS, CONSTANT, STANDS_FOR, TRAINING, Bend
 from geomprobe.tropical.tape import Kink, Step, Tape
 
+#: The operations of a model on one of some inputs, and the rows of all.
+Recorded = tuple[Tape, list[Tensor]]
+
 _SMOOTH = (
     "effective_degree, representation_dimension, persistent_homology, fisher_information and "
     "effective_dimension take any network"
@@ -67,7 +70,7 @@ def record(model: nn.Module, sample: Any) -> Tape:
     return Tape(model, sample, steps, inputs, slot, tuple(output.shape[1:]), widest)
 
 
-def record_on(model: nn.Module, data: Samples) -> tuple[Tape, list[Tensor]]:
+def record_on(model: nn.Module, data: Samples) -> Recorded:
     """Run a model on the first of some inputs and write down its operations.
 
     Returns

@@ -236,7 +236,7 @@ def test_it_is_drawn():
         ({"tolerance": 0}, r"tolerance in \(0, 1\)"),
         ({"loss": lambda a, b: (a - b) ** 2}, "the loss must be one finite number"),
         ({"loss": lambda a, b: (b**2).sum()}, "does not depend on the parameters"),
-        ({"data": Samples(draw(8, 3))}, "a loss needs targets"),
+        ({"data": Samples(draw(8, 3))}, "targets are needed"),
     ],
 )
 def test_bad_input_is_refused(options, message):

@@ -1,6 +1,9 @@
+import copy
 import math
 
 import pytest
+import torch
+from torch import nn
 
 from geomprobe.auditing.comparison import compare
 from geomprobe.auditing.report import AuditReport
@@ -115,3 +118,40 @@ def test_hostile_names_stay_on_their_line():
 def test_only_reports_can_be_compared():
     with pytest.raises(TypeError, match="b must be an AuditReport, got str"):
         compare(AuditReport(()), "report.json")
+
+
+def test_a_permuted_copy_is_apart_until_its_units_are_matched():
+    torch.manual_seed(0)
+    a = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        for parameter in a.parameters():
+            parameter.mul_(3)
+    b, order = copy.deepcopy(a), torch.randperm(16)
+    with torch.no_grad():
+        b[0].weight.copy_(a[0].weight[order])
+        b[0].bias.copy_(a[0].bias[order])
+        b[2].weight.copy_(a[2].weight[:, order])
+    x = torch.randn(80, 4)
+    given = {"data": (x, a(x).argmax(dim=1)), "loss": nn.functional.cross_entropy}
+    found = compare(report({}), report({}), models=(a, b), **given)
+    assert found.between["linear_barrier"].value > 0.1
+    assert found.between["aligned_barrier"].value == pytest.approx(0, abs=1e-6)
+    assert found.between["distance"].value > 1
+    assert found.between["aligned_distance"].value == pytest.approx(0, abs=1e-6)
+    assert "  aligned distance: 0 (exact)" in found.summary().splitlines()
+
+
+def test_models_whose_units_cannot_be_matched_have_the_straight_line():
+    a, b = nn.Linear(4, 3), nn.Linear(4, 3)
+    for model in (a, b):
+        model.register_buffer("limit", torch.tensor(math.inf))
+    given = {"data": (torch.randn(6, 4), torch.zeros(6).long()), "loss": nn.CrossEntropyLoss()}
+    between = compare(report({}), report({}), models=(a, b), **given).between
+    assert set(between) == {"linear_barrier", "aligned_barrier"}
+    assert "units cannot be matched" in between["aligned_barrier"].note
+
+
+def test_what_lies_between_models_takes_data_and_a_loss():
+    model = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="takes data and a loss"):
+        compare(report({}), report({}), models=(model, model))

@@ -77,9 +77,21 @@ def test_counts_have_a_band():
 
 def test_a_power_law_of_the_kernel_is_a_straight_line():
     ranks = np.arange(1, 51.0)
-    ((x, y),) = (c.T for c in curves(drawn(kernel_spectrum=ranks**-2)["kernel"]))
-    chord = y[0] + (x - x[0]) / (x[-1] - x[0]) * (y[-1] - y[0])
-    np.testing.assert_allclose(y, chord, atol=0.15)
+    drawings = drawn(kernel_spectrum=ranks**-2, noise_spectrum=ranks**-2)
+    assert set(drawings) == {"kernel", "noise"}
+    for figure in drawings.values():
+        ((x, y),) = (c.T for c in curves(figure))
+        chord = y[0] + (x - x[0]) / (x[-1] - x[0]) * (y[-1] - y[0])
+        np.testing.assert_allclose(y, chord, atol=0.15)
+
+
+def test_margins_are_the_distribution_function_of_the_samples():
+    figure = drawn(margins=[3.0, -1.0, 1.0, NAN])["margins"]
+    assert figure.caption.startswith("Margins of 3 samples, from −1 to 3; ")
+    ((x, y),) = (curve.T for curve in curves(figure))
+    assert (np.diff(x) >= 0).all()
+    assert (np.diff(y) <= 0).all()
+    assert drawn(margins=[NAN]) == {}
 
 
 def test_shares_tell_where_half_is_held():
@@ -89,6 +101,31 @@ def test_shares_tell_where_half_is_held():
     )
     assert len(curves(figure)) == 2
     assert drawn(label_share=[0.2, 1.0]) == {}
+
+
+def test_a_random_walk_spreads_along_its_own_line_and_a_straight_path_twice_as_steep():
+    lags = np.array([1.0, 2.0, 4.0, 8.0])
+    for power, slope in ((0.5, 1), (1.0, 2)):
+        figure = drawn(lags=lags, root_mean_square_displacement=3 * lags**power)["spreading"]
+        walk, path = (np.diff(curve[:, 1]) for curve in curves(figure))
+        np.testing.assert_allclose(path, slope * walk, atol=0.3)
+
+
+def test_the_sensitivity_of_a_coefficient_is_a_curve_a_localization():
+    values = np.array([[1.0, 2.0], [1.1, 2.5], [1.5, NAN]])
+    arrays = {"grid_steps": [1e-4, 2e-4, 4e-4], "grid_localizations": [10.0, 100.0]}
+    figure = drawn(**arrays, grid_values=values, grid_stderrs=0.1 * values)["sensitivity"]
+    assert [len(curve) for curve in curves(figure)] == [3, 2]
+    assert figure.svg.count('class="band"') == 2
+    assert figure.caption.startswith("From 1 to 2.50 over these steps and localizations")
+    assert drawn(**arrays, grid_values=values.T, grid_stderrs=values.T) == {}
+
+
+def test_principal_directions_stand_beside_those_of_a_walk():
+    figure = drawn(explained_variance=[0.9, 0.1], walk_explained_variance=[0.61, 0.15])["variances"]
+    assert [len(curve) for curve in curves(figure)] == [2, 2]
+    assert "has 0.9000 of the variance of the path" in figure.caption
+    assert "as many points, 0.6100" in figure.caption
 
 
 def test_chains_are_drawn_above_the_initial_loss():
@@ -109,6 +146,8 @@ def test_chains_are_drawn_above_the_initial_loss():
         {"kernel_spectrum": np.empty(0)},
         {"kernel_spectrum": [0.0]},
         {"chain_losses": np.ones((2, 3))},
+        {"lags": [1.0, 2.0], "root_mean_square_displacement": [0.0, 1.0]},
+        {"explained_variance": [1.0]},
         {"chain_losses": np.empty((2, 0)), "initial_loss": [1.0]},
     ],
 )
@@ -126,6 +165,12 @@ def test_arrays_that_do_not_fit_give_no_figure(arrays):
         {"inputs": [1.0, 2.0], "local_by_inputs": [NAN, NAN]},
         {"label_share": [NAN], "kernel_share": [NAN]},
         {"chain_losses": [[NAN, NAN]], "initial_loss": [1.0]},
+        {
+            **{"grid_steps": [1.0], "grid_localizations": [0.0]},
+            **{"grid_values": [[NAN]], "grid_stderrs": [[NAN]]},
+        },
+        {"lags": [1.0, 2.0], "root_mean_square_displacement": [1.0, NAN]},
+        {"explained_variance": [1.0, 0.0], "walk_explained_variance": [NAN, NAN]},
     ],
 )
 def test_degenerate_arrays_are_drawn(arrays):

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -33,6 +34,17 @@ def test_every_registered_analyzer_reports_and_nothing_fails():
     assert report.facts["samples"] == 60
     assert report.facts["parameters"] == sum(p.numel() for p in network().parameters())
     assert [row["name"] for row in report.layers] == ["2", "3"]
+
+
+def test_a_path_that_is_given_is_looked_at_and_drawn(tmp_path):
+    walk = np.random.default_rng(0).normal(size=(300, 4)).cumsum(axis=0)
+    path = gp.Trajectory(walk, np.arange(300), np.zeros(300))
+    report = quick(network(), trajectory=path)
+    assert {"training_path", "trajectory_topology"} <= {f.analyzer for f in report.findings}
+    assert report.facts["trajectory"] == "300 points"
+    page = report.to_html(tmp_path / "report.html").read_text()
+    for title in ("Principal directions of the path", "Distance against time"):
+        assert title in page
 
 
 def test_every_number_has_a_reading_and_an_error_bar_or_a_reason():

@@ -225,3 +225,14 @@ def test_a_part_of_a_zoo_loses_the_axes_that_do_not_vary_in_it():
     part = zoo.where(zoo.levels[:, 0] == 1)
     assert part.axes == ("batch", "width", "depth", "wd")
     assert len(part) == 36
+
+
+def test_each_shows_itself_in_a_line(cards):
+    frame, names = table()
+    zoo = ModelZoo.from_frame(frame, axes=names)
+    models = "ModelZoo(108 models in 108 cells of lr, batch, width, depth, wd; 6 diagnostics)"
+    assert repr(zoo) == models
+    card = cards["signal"]
+    assert repr(card) == f"ScoreCard('signal': predictive, psi {card.psi}, partial {card.partial})"
+    assert repr(cards).startswith("ScoreTable(108 models in 108 cells; ")
+    assert "noise not predictive" in repr(cards)

@@ -363,7 +363,7 @@ def test_a_relu_unit_conserves_one_number_and_a_third_layer_adds_another_balance
         (lambda: drift_order([0.1, 0.2], [1.0, 0.0]), "must be positive"),
         (
             lambda: gradient_identities(mlp(), Samples(torch.ones(3, 4)), F.mse_loss, ()),
-            "no targets",
+            "targets are needed",
         ),
     ],
 )

@@ -13,10 +13,13 @@ import geomprobe as gp
 from geomprobe import Evidence, Samples, Trajectory
 from geomprobe.auditing.html import render
 from geomprobe.dynamics import (
+    ClassMargins,
     Conservation,
+    GradientNoiseScale,
     TrainingPath,
     conserved_quantities,
     gradient_identities,
+    gradient_noise,
     path_statistics,
     walk_variances,
 )
@@ -114,7 +117,7 @@ def test_an_audit_runs_it_if_asked():
     )
     assert [one.failed for one in report.findings] == [None] * 4
     assert "0 to 3" in render(report)
-    for name in ("training_path", "conservation"):
+    for name in ("training_path", "conservation", "gradient_noise", "margins"):
         assert not gp.load_analyzer(name).by_default
 
 
@@ -151,3 +154,42 @@ def test_a_worker_gets_all_that_is_needed():
     given = evidence(earlier=Earlier(small(1).state_dict(), 1), step=2)
     sent, analyzer = pickle.loads(cloudpickle.dumps((given, Conservation())))
     assert [one.scalars for one in analyzer(sent)] == [one.scalars for one in Conservation()(given)]
+
+
+def test_the_noise_is_that_of_the_function_on_a_sample():
+    given = evidence()
+    (finding,) = GradientNoiseScale(max_samples=30)(given)
+    data, note = given.at_most(30)
+    expected = gradient_noise(given.model, data, loss=F.cross_entropy)
+    assert finding.scalars == {
+        "noise_scale": expected.scale,
+        "noise_trace": expected.trace,
+        "gradient_square": expected.square,
+    }
+    assert finding.notes == (note,) == ("A uniform sample of 30 of 40 inputs.",)
+    spectrum = finding.arrays["noise_spectrum"]
+    assert spectrum.sum() == pytest.approx(expected.trace.value)
+    assert len(spectrum) <= 29
+    (failed,) = GradientNoiseScale()(evidence(loss=None))
+    assert "pass loss=" in failed.failed
+    with pytest.raises(ValueError, match="max_samples must be at least 4"):
+        GradientNoiseScale(max_samples=3)
+
+
+def test_margins_of_a_linear_classifier_in_closed_form():
+    model = nn.Linear(4, 3, bias=False)
+    (finding,) = ClassMargins()(evidence(model=model, loss=None))
+    logits = (X @ model.weight.T).detach().double().numpy()
+    right = np.eye(3, dtype=bool)[Y]
+    found = np.sort(logits[right] - np.where(right, -np.inf, logits).max(axis=1))
+    np.testing.assert_allclose(finding.arrays["margins"], found, rtol=1e-5)
+    scalars = finding.scalars
+    assert set(scalars) == set(ClassMargins.readings)
+    assert scalars["median_margin"].value == pytest.approx(np.median(found), rel=1e-5)
+    assert scalars["share_wrong"].value == (found <= 0).mean()
+    # Homogeneous of degree 1: over the norm of the weights.
+    norm = float(model.weight.detach().norm())
+    assert scalars["normalized_margin"].value == pytest.approx(found[0] / norm, rel=1e-4)
+    (other,) = ClassMargins(max_samples=20)(evidence())
+    assert "not homogeneous" in other.scalars["normalized_margin"].note
+    assert other.scalars["smallest_margin"].n == 20

@@ -460,7 +460,7 @@ def test_takeuchi_away_from_a_minimum_is_refused():
     [
         ({"kind": "hesse"}, "kind must be one of"),
         ({"data": Samples(torch.zeros(0, 4), torch.zeros(0))}, "no samples"),
-        ({"data": Samples(torch.zeros(3, 4))}, "needs targets"),
+        ({"data": Samples(torch.zeros(3, 4))}, "targets are needed"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"loss": nn.CrossEntropyLoss(reduction="sum")}, "expected. Give the loss with"),
         ({"loss": nn.CrossEntropyLoss(reduction="none")}, r"the loss is \(3,\)"),

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from geomprobe import Evidence, Finding, Samples, analyze, load_analyzer
 from geomprobe.exceptions import FailedAnalysisWarning
-from geomprobe.information import curvature, effective_parameters, tic
+from geomprobe.information import Curvature, curvature, effective_parameters, tic
 from geomprobe.information.analyzers import LossCurvature
 
 
@@ -145,7 +145,7 @@ def test_without_a_loss_or_targets_it_fails_with_the_remedy():
         (finding,) = analyze(Evidence(model=model, data=data), LossCurvature())
     assert finding.failed
     given = Evidence(model=model, data=Samples(data.inputs), loss=F.mse_loss)
-    with pytest.warns(FailedAnalysisWarning, match="needs targets"):
+    with pytest.warns(FailedAnalysisWarning, match="targets are needed"):
         list(analyze(given, LossCurvature()))
 
 
@@ -171,3 +171,20 @@ def test_the_registry_knows_it_and_findings_survive_saving(tmp_path):
     assert set(finding.scalars) == set(LossCurvature.readings)
     finding.save(tmp_path / "finding.json")
     assert Finding.load(tmp_path / "finding.json") == finding
+
+
+def test_the_hessian_of_a_small_model_is_formed_once(monkeypatch):
+    model, data = regression()
+    formed = []
+    dense = Curvature.dense
+
+    def counted(self):
+        formed.append(self.kind)
+        return dense(self)
+
+    monkeypatch.setattr(Curvature, "dense", counted)
+    finding = finding_of(model, data)
+    assert sorted(formed) == ["ggn", "hessian"]
+    assert finding.scalars["penalty"].note.startswith("at a damping")
+    with pytest.raises(ValueError, match=r"has shape \(4, 4\), got \(3, 3\)"):
+        tic(model, data, loss=F.mse_loss, damping=1.0, hessian=torch.eye(3))

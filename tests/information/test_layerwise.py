@@ -200,6 +200,45 @@ def test_a_table_of_positions_that_is_looked_up_once_for_all_samples(look_up, ro
     same(Positions(look_up=look_up), torch.randint(11, (6, length)), route + left)
 
 
+class ClassToken(nn.Module):
+    """A class token and places as raw parameters, as vision transformers have them."""
+
+    def __init__(self, places, for_all):
+        super().__init__()
+        self.for_all = for_all
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.places = nn.Parameter(torch.randn(places))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = torch.cat([self.for_all(self.token, len(x)), x], dim=1) + self.places
+        return self.head(torch.tanh(x).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("places", "for_all", "left"),
+    [
+        ((1, 4, 4), lambda token, n: token.expand(n, -1, -1), ""),
+        ((4, 4), lambda token, n: token.expand(n, -1, -1), "; vmap: places"),
+        # Of a token for each sample these would be n times too many.
+        ((1, 4, 4), lambda token, n: token.repeat(n, 1, 1), "; vmap: token"),
+    ],
+)
+def test_raw_tables_are_taken_without_gradients_of_their_own(places, for_all, left):
+    model = ClassToken(places, for_all)
+    held = list(model._parameters.items())
+    same(model, torch.randn(6, 3, 4), f"layer by layer{left}")
+    assert [(name, id(one)) for name, one in model._parameters.items()] == [
+        (name, id(one)) for name, one in held
+    ]
+    by_layer = fisher_gram(
+        model, Samples(torch.randn(6, 3, 4).double()), likelihood=Softmax(), by_layer=True
+    )
+    total = sum(part.gram for part in by_layer.layers.values())
+    np.testing.assert_allclose(total, by_layer.gram, rtol=1e-12, atol=1e-14)
+    assert set(by_layer.layers) == {"(root)", "head"}
+
+
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize("shape", [(30, 2, 3), (3, 40, 50), (12, 12, 12), (1, 5, 4), (4, 0, 3)])
 def test_every_route_of_positions_gives_the_same(shape, biased, monkeypatch):

@@ -92,3 +92,17 @@ def test_the_registry_knows_it_and_findings_survive_saving(tmp_path):
     assert set(finding.scalars) == set(LearningCoefficient.readings)
     finding.save(tmp_path / "finding.json")
     assert Finding.load(tmp_path / "finding.json") == finding
+
+
+def test_the_sensitivity_to_step_and_localization_is_a_grid_about_the_number():
+    model, data = regression()
+    options = {"step": 1e-3, "localization": 10.0, "draws": 40, "burn_in": 20}
+    finding = finding_of(model, data, sensitivity=2.0, **options)
+    np.testing.assert_allclose(finding.arrays["grid_steps"], [5e-4, 1e-3, 2e-3])
+    np.testing.assert_allclose(finding.arrays["grid_localizations"], [5, 10, 20])
+    values = finding.arrays["grid_values"]
+    assert values.shape == finding.arrays["grid_stderrs"].shape == (3, 3)
+    assert values[1, 1] == finding.scalars["local_learning_coefficient"].value
+    assert "grid_values" not in finding_of(model, data, **options).arrays
+    with pytest.raises(ValueError, match="a factor above 1, got 1"):
+        LearningCoefficient(sensitivity=1.0)

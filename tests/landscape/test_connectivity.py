@@ -136,7 +136,7 @@ def test_a_matrix_of_barriers_before_and_after():
     ("change", "message"),
     [
         ({"data": data("mlp", 0)}, "no samples"),
-        ({"data": Samples(data("mlp").inputs)}, "needs targets"),
+        ({"data": Samples(data("mlp").inputs)}, "targets are needed"),
         ({"b": mlp((6, 8, 5, 3))}, "one architecture"),
         ({"loss": lambda y, t: F.cross_entropy(y, t, reduction="none")}, "expected one number"),
         ({"loss": lambda y, t: F.cross_entropy(y, t, reduction="sum")}, "not the mean"),
@@ -195,9 +195,9 @@ def test_code_of_another_activation_is_not_one_architecture(function):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ([(torch.ones(2, 6), torch.ones(2))], "of type list"),
-        (Samples(np.ones((4, 6)), torch.zeros(4)), "inputs hold a NumPy array"),
-        (Samples(torch.ones(4, 6), np.zeros(4)), "targets hold a NumPy array"),
+        ([(torch.ones(2, 6), torch.ones(2))], "must be Samples.*got list"),
+        (Samples(np.ones((4, 6)), torch.zeros(4)), "inputs must be tensors.*got ndarray"),
+        (Samples(torch.ones(4, 6), np.zeros(4)), "targets must be tensors.*got ndarray"),
     ],
 )
 def test_data_of_another_kind_are_refused(wrong, message):

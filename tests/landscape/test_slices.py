@@ -421,7 +421,7 @@ def cross_entropy_nan(outputs, targets):
         ({"directions": "filter"}, "got str"),
         ({"loss": cross_entropy_nan}, "the loss at the parameters of the model is nan"),
         ({"loss": lambda out, y: out}, "expected one number"),
-        ({"data": Samples(torch.ones(3, 6))}, "a loss needs targets"),
+        ({"data": Samples(torch.ones(3, 6))}, "targets are needed"),
         ({"data": Samples(torch.ones(0, 6), torch.ones(0))}, "no samples"),
         ({"model": nn.Flatten()}, "has no parameters"),
     ],

@@ -151,6 +151,14 @@ def test_widths_are_read_off_a_network():
     inner = nn.Sequential(nn.Linear(8, 5), act, nn.Dropout())
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), act, inner, nn.Linear(5, 3))
     assert region_bounds(model) == region_bounds((4, 8, 5, 3))
+    assert region_bounds(model).n_parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_biases_that_a_network_lacks_are_not_counted():
+    model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 3))
+    found, full = region_bounds(model), region_bounds((4, 8, 3))
+    assert (found.n_parameters, full.n_parameters) == (4 * 8 + 8 * 3 + 3, 5 * 8 + 9 * 3)
+    assert found.montufar == full.montufar
 
 
 class Skip(nn.Sequential):

@@ -263,6 +263,8 @@ def test_the_condition_number_is_that_of_the_tangent_kernel():
 
     model, data = he_network(4, 16, 3), Samples(normal(7, 4))
     found = initialization_report(model, data)
+    assert found.scalars["local_complexity"] == local_complexity(model, data).total
+    assert found.scalars["boundary_distance"] == boundary_distance(model, data).median()
     kernel = ntk(model, data)
     assert found.scalars["ntk_condition"].value == pytest.approx(kernel.condition_number())
     np.testing.assert_allclose(found.ntk_spectrum, kernel.spectrum(), rtol=1e-6)

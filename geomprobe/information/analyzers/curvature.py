@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from geomprobe.evidence import Evidence, Loss, Samples
+from geomprobe.evidence import Evidence, Samples
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.information.analyzers.shared_gram import (
     drawn_from,
     require_at_least,
-    samples_within,
 )
 from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
@@ -31,7 +31,7 @@ _NO_LOSS = "there is no loss to bend: pass loss=, the one the model was trained 
 _ACCURACY = 1e-4  # Of eigenvalues, relative to the largest.
 _GROUPS = 16
 _GRID_POINTS = 301
-_MOST_EXACT = 1500  # Parameters up to which the Gauss-Newton matrix is formed.
+_MOST_EXACT = 1500  # Parameters up to which both matrices are formed.
 _TAKEUCHI = ("c_over_f", "c_over_h", "penalty")
 
 
@@ -60,8 +60,10 @@ class LossCurvature:
     ``hessian_density``; ``z``, ``effective_parameters_curve`` and ``..._stderr``. Effective
     parameters are counted in the Gauss-Newton matrix, of whose small eigenvalues products tell
     more, since none is negative: from all eigenvalues up to 1,500 parameters, beyond by quadrature.
-    About ``draws * steps`` + 200 products with the Hessian, each of two backward passes over the
-    samples, and ``draws * steps`` with the Gauss-Newton matrix, or as many as parameters, of three.
+    As many products with either matrix as there are parameters, up to 1,500, and it is formed;
+    beyond, about ``draws * steps`` + 200 with the Hessian, and ``draws * steps`` with the
+    Gauss-Newton matrix. One with the Hessian takes two backward passes over the samples, one with
+    the Gauss-Newton matrix three.
     """
 
     k: int = 10
@@ -132,24 +134,27 @@ class LossCurvature:
             yield Finding(self.name, "model", failed=_NO_LOSS)
             return
         assert evidence.model is not None
-        seed, data = evidence.seed, samples_within(evidence, self.max_samples)
+        seed, data = evidence.seed, evidence.at_most(self.max_samples)[0]
         hessian = curvature(evidence.model, data, loss=evidence.loss)
         n, p = len(data), hessian.shape[0]
-        largest = top_eigenpairs(hessian, min(self.k, p), tol=_ACCURACY, seed=seed)
-        smallest = top_eigenpairs(hessian, which="smallest", tol=_ACCURACY, seed=seed)
-        density = spectral_density(hessian, draws=self.draws, steps=self.steps, seed=seed)
+        # Formed once where it is small: then its products cost next to nothing.
+        matrix = hessian.dense() if p <= _MOST_EXACT else None
+        operator = hessian if matrix is None else matrix
+        largest = top_eigenpairs(operator, min(self.k, p), tol=_ACCURACY, seed=seed)
+        smallest = top_eigenpairs(operator, which="smallest", tol=_ACCURACY, seed=seed)
+        density = spectral_density(operator, draws=self.draws, steps=self.steps, seed=seed)
         z, origin = self._z(evidence)
         scalars = {
             "largest_eigenvalue": _first(hessian, largest, seed),
             "smallest_eigenvalue": _first(hessian, smallest, seed),
-            "trace": stochastic_trace(hessian, seed=seed),
-            "index": morse_index(hessian, density=density, seed=seed),
+            "trace": stochastic_trace(operator, 60 if matrix is None else max(6, 3 * p), seed=seed),
+            "index": morse_index(operator, density=density, seed=seed),
             "negative_share": density.negative_share(),
         }
         counts, arrays = self._counts(evidence, data, z, f"at z = {z:.4g}, {origin}")
         scalars["effective_parameters"] = counts
         damping = self.damping or max(float(largest.values[0]) / 100, np.finfo(float).tiny)
-        scalars |= _takeuchi(evidence, data, evidence.loss, damping)
+        scalars |= _takeuchi(evidence, data, damping, matrix)
         note = (
             f"Hessian of the mean loss over N = {n} inputs{drawn_from(evidence, n)}, in {p} "
             "trainable parameters. Standard errors of eigenvalues are over inputs, those of the "
@@ -224,11 +229,21 @@ def _first(hessian: Curvature, found: Eigenpairs, seed: int) -> Estimate:
     return Estimate(found.values[0], stderr, n, method=method)
 
 
-def _takeuchi(evidence: Evidence, data: Samples, loss: Loss, damping: float) -> dict[str, Estimate]:
+def _takeuchi(
+    evidence: Evidence, data: Samples, damping: float, hessian: Tensor | None
+) -> dict[str, Estimate]:
     assert evidence.model is not None
+    assert evidence.loss is not None
     try:
         with quiet(evidence.model) as model:
-            found = tic(model, data, loss=loss, damping=damping, seed=evidence.seed)
+            found = tic(
+                model,
+                data,
+                loss=evidence.loss,
+                damping=damping,
+                seed=evidence.seed,
+                hessian=hessian,
+            )
     except ValueError as error:
         return {name: Estimate.undefined(str(error)) for name in _TAKEUCHI}
     note = found.penalty.note or f"at a damping of {damping:.3g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,10 +14,10 @@ from geomprobe.findings import Estimate, Finding
 from geomprobe.information.analyzers.shared_gram import (
     drawn_from,
     require_at_least,
-    samples_within,
 )
 from geomprobe.information.local_learning_coefficient import (
     LocalLearningCoefficient,
+    learning_coefficient_grid,
     local_learning_coefficient,
 )
 from geomprobe.storage import Array
@@ -38,11 +38,15 @@ class LearningCoefficient:
     max_samples : int, optional
         Of more samples, this many are drawn at random; by default all that the evidence holds. The
         n of the coefficient is their number.
+    sensitivity : float, optional
+        Factor above 1 by which step and localization are also divided and multiplied, to see how
+        far the coefficient depends on them: ten times the work.
 
     Notes
     -----
     Arrays: ``chain_losses`` of shape (chains, at most 200), means over stretches of ``chain_steps``
-    draws, and ``initial_loss``.
+    draws, and ``initial_loss``; with ``sensitivity`` ``grid_values`` and ``grid_stderrs``, over
+    ``grid_steps`` and ``grid_localizations``.
     """
 
     step: float | None = None
@@ -52,6 +56,7 @@ class LearningCoefficient:
     draws: int = 1000
     batch_size: int | None = None
     max_samples: int | None = None
+    sensitivity: float | None = None
 
     name: ClassVar[str] = "local_learning_coefficient"
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
@@ -84,6 +89,8 @@ class LearningCoefficient:
     def __post_init__(self) -> None:
         if self.max_samples is not None:
             require_at_least(self.max_samples, 3, "max_samples")
+        if self.sensitivity is not None and not 1 < self.sensitivity < math.inf:
+            raise ValueError(f"sensitivity must be a factor above 1, got {self.sensitivity}")
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
@@ -91,19 +98,34 @@ class LearningCoefficient:
             yield Finding(self.name, "model", failed=_NO_LOSS)
             return
         assert evidence.model is not None
-        data = samples_within(evidence, self.max_samples)
+        data = evidence.at_most(self.max_samples)[0]
+        options: dict[str, Any] = {
+            "loss": evidence.loss,
+            "chains": self.chains,
+            "burn_in": self.burn_in,
+            "draws": self.draws,
+            "batch_size": self.batch_size,
+            "seed": evidence.seed,
+        }
         found = local_learning_coefficient(
-            evidence.model,
-            data,
-            loss=evidence.loss,
-            step=self.step,
-            localization=self.localization,
-            chains=self.chains,
-            burn_in=self.burn_in,
-            draws=self.draws,
-            batch_size=self.batch_size,
-            seed=evidence.seed,
+            evidence.model, data, step=self.step, localization=self.localization, **options
         )
+        arrays = _traces(found)
+        if self.sensitivity is not None:
+            around = self.sensitivity ** np.array([-1.0, 0.0, 1.0])
+            grid = learning_coefficient_grid(
+                evidence.model,
+                data,
+                steps=(found.step * around).tolist(),
+                localizations=(found.localization * around).tolist(),
+                **options,
+            )
+            arrays |= {
+                "grid_steps": grid.steps,
+                "grid_localizations": grid.localizations,
+                "grid_values": grid.values,
+                "grid_stderrs": grid.stderrs,
+            }
         n = len(data)
         notes = [
             f"n = {n} inputs{drawn_from(evidence, n)}; initial loss {found.initial_loss:.4g}; "
@@ -114,7 +136,7 @@ class LearningCoefficient:
                 f"The coefficient of the loss over these inputs, not over the {evidence.n_train} "
                 "training samples; an audit with samples= keeps more."
             )
-        yield Finding(self.name, "model", _scalars(found), _traces(found), tuple(notes))
+        yield Finding(self.name, "model", _scalars(found), arrays, tuple(notes))
 
 
 def _scalars(found: LocalLearningCoefficient) -> dict[str, Estimate]:

@@ -41,18 +41,7 @@ def model_and_samples(evidence: Evidence, limits: Limits) -> tuple[nn.Module, Sa
     rows_each = outputs.numel() if isinstance(outputs, torch.Tensor) else 1
     fitting = min(max_rows, max_gigabytes * 2**30 / (4 * max(_n_formed(model), 1)))
     fitting /= max(rows_each, 1)
-    return model, samples_within(evidence, max(1, min(max_samples or len(data), int(fitting))))
-
-
-def samples_within(evidence: Evidence, count: int | None) -> Samples:
-    """Return the samples, or so many of them that are drawn at random."""
-    assert evidence.data is not None
-    data = evidence.data
-    if count is None or len(data) <= count:
-        return data
-    generator = np.random.default_rng(evidence.seed)
-    rows = np.sort(generator.choice(len(data), count, replace=False))
-    return data.take(torch.from_numpy(rows))
+    return model, evidence.at_most(max(1, min(max_samples or len(data), int(fitting))))[0]
 
 
 def drawn_from(evidence: Evidence, count: int) -> str:

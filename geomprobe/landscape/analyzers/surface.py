@@ -113,16 +113,11 @@ class LossSurface:
         yield Finding(self.name, "model", explained, _arrays(along), (*note, *along.notes))
 
     def _given(self, evidence: Evidence) -> tuple[torch.nn.Module, Samples, Loss, list[str]]:
-        model, data, loss = evidence.model, evidence.data, evidence.loss
+        model, loss = evidence.model, evidence.loss
         assert model is not None
-        assert data is not None
         assert loss is not None
-        if len(data) <= self.max_samples:
-            return model, data, loss, []
-        generator = np.random.default_rng(evidence.seed)
-        drawn = np.sort(generator.choice(len(data), self.max_samples, replace=False))
-        note = f"A uniform sample of {self.max_samples} of {len(data)} inputs."
-        return model, data.take(torch.from_numpy(drawn)), loss, [note]
+        data, note = evidence.at_most(self.max_samples)
+        return model, data, loss, [note] if note else []
 
 
 def _lower_share(around: LossSlice) -> Estimate:

@@ -1,4 +1,4 @@
-"""Where training went, and what it kept: the path of the parameters, and conserved quantities."""
+"""The analyzer of what gradient flow conserves, and of the identities of the gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from geomprobe.dynamics.identities import gradient_identities
-from geomprobe.dynamics.path_statistics import path_statistics
 from geomprobe.dynamics.quantities import ConservedQuantity
 from geomprobe.dynamics.structure import conserved_quantities
 from geomprobe.evidence import Evidence, Loss, Samples, forward
@@ -19,77 +18,9 @@ from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
 from geomprobe.jacobians import trainable_parameters
-from geomprobe.random_walk import walk_variances
 from geomprobe.storage import Array
 
-_COMPONENTS = 20
-_FEWEST = 3
 _MOST_NOTES = 10
-
-
-@dataclass(frozen=True)
-class TrainingPath:
-    """Length, straightness, diffusion and dimension of the path, beside those of a random walk.
-
-    Notes
-    -----
-    Yields one finding about the model; see :func:`~geomprobe.dynamics.path_statistics`. Arrays:
-    ``explained_variance`` and ``walk_explained_variance``, shares of up to 20 components;
-    ``lags``, in steps, and ``root_mean_square_displacement``.
-    """
-
-    name: ClassVar[str] = "training_path"
-    needs: ClassVar[frozenset[str]] = frozenset({"trajectory"})
-    by_default: ClassVar[bool] = False
-    caveat: ClassVar[str] = (
-        "Where the training will go, or what it has found: a random walk gives many of these "
-        "numbers too, and stands beside them."
-    )
-    readings: ClassVar[Mapping[str, str]] = {
-        "length": "Distance that the parameters travelled: about learning rate times the sum of "
-        "the gradient norms.",
-        "displacement": "Distance of the last parameters from the first.",
-        "tortuosity": "Length over displacement: 1 for a straight path.",
-        "turning_angle": "Mean angle in degrees from one step to the next: 0 for a straight path, "
-        "90 for a random walk, more where steps go to and fro across a valley.",
-        "diffusion_exponent": "By which power of time the distance from a point grows: 1 for a "
-        "straight path, one half for a random walk, less where it is confined.",
-        "participation_ratio": "Effective number of dimensions of the path; a random walk has at "
-        "most two and a half, so that a small number is no sign of a simple path.",
-        "first_component": "Share of the variance of the path along its first principal direction; "
-        "61 percent for a long random walk.",
-        "walk_tortuosity": "Length over displacement of a random walk of as many steps.",
-        "walk_participation_ratio": "Effective number of dimensions of a random walk of as many "
-        "points.",
-        "walk_first_component": "Share of the variance of a random walk of as many points along "
-        "its first principal direction.",
-    }
-
-    def __call__(self, evidence: Evidence) -> Iterator[Finding]:
-        """Yield one finding about the model."""
-        trajectory = evidence.trajectory
-        assert trajectory is not None
-        points = trajectory.points[np.isfinite(trajectory.points).all(axis=1)]
-        if len(points) < _FEWEST or (points == points[:1]).all():
-            reason = f"a path takes {_FEWEST} finite points that differ, there are {len(points)}"
-            yield Finding(self.name, "model", failed=reason)
-            return
-        found = path_statistics(trajectory)
-        scalars = dict(found.scalars)
-        for scalar in ("tortuosity", "participation_ratio", "first_component"):
-            method = "random walk, in closed form"
-            scalars[f"walk_{scalar}"] = Estimate(
-                found.walk[scalar], n=len(found.steps), exact=True, method=method
-            )
-        shares = found.explained_variance[:_COMPONENTS]
-        arrays = {
-            "explained_variance": shares,
-            "walk_explained_variance": walk_variances(len(found.steps), len(shares)),
-        }
-        if found.diffusion is not None:
-            arrays["lags"] = found.diffusion.lags
-            arrays["root_mean_square_displacement"] = np.sqrt(found.diffusion.squares)
-        yield Finding(self.name, "model", scalars, arrays, found.notes)
 
 
 @dataclass(frozen=True)
@@ -137,13 +68,9 @@ class Conservation:
         """Yield one finding about each quantity, and one about the model."""
         assert evidence.model is not None
         assert evidence.data is not None
-        model, notes = unwrap(evidence.model), []
-        data = evidence.data.to(next(iter(trainable_parameters(model).values())).device)
-        if len(data) > self.max_samples:
-            notes.append(f"A uniform sample of {self.max_samples} of {len(data)} inputs.")
-            drawn = np.random.default_rng(evidence.seed)
-            rows = np.sort(drawn.choice(len(data), self.max_samples, replace=False))
-            data = data.take(torch.from_numpy(rows))
+        model = unwrap(evidence.model)
+        data, note = evidence.at_most(self.max_samples)
+        data = data.to(next(iter(trainable_parameters(model).values())).device)
         loss, reason = evidence.loss, _missing(evidence, data)
         softmax = not reason and loss is not None and _ignores_shifts(model, data, loss)
         quantities = conserved_quantities(model, softmax=softmax)
@@ -153,7 +80,7 @@ class Conservation:
         left = [f"{layer}: {why}." for layer, why in quantities.left_out.items()]
         if len(left) > _MOST_NOTES:
             left[_MOST_NOTES:] = [f"And {len(left) - _MOST_NOTES} layers more."]
-        notes += left
+        notes = [*filter(None, [note]), *left]
         state = {name: value.detach() for name, value in model.named_parameters()}
         drifts: list[Estimate] = []
         residuals: list[Estimate] = []
