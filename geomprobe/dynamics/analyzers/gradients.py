@@ -40,7 +40,7 @@ class GradientNoiseScale:
     needs: ClassVar[frozenset[str]] = frozenset({"model", "data"})
     by_default: ClassVar[bool] = False
     caveat: ClassVar[str] = (
-        "Which batch size generalizes best: it tells what a larger batch saves, at these parameters."
+        "Which batch size generalizes best: it tells what a larger batch saves at these parameters."
     )
     readings: ClassVar[Mapping[str, str]] = {
         "noise_scale": "Batch size at which the gradient and its noise are of one size: smaller "
