@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs sharp long bench reproductions clean
+.PHONY: help demo test lint types docs sharp long bench reproductions scorecards clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ reproductions: $(modern)/.installed  ## find published results again and write d
 	    $(modern)/bin/python $$script --output docs/reproductions || exit 1; \
 	done
 	$(modern)/bin/python examples/reproductions/pages.py docs/reproductions
+
+scorecards: $(modern)/.installed  ## score all measures on the zoos' records and write docs/scorecards (ten minutes)
+	OMP_NUM_THREADS=1 $(modern)/bin/python benchmarks/zoo/page.py
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated
