@@ -1,8 +1,9 @@
 """Judge a finished model: audit, report, compare."""
 
 from geomprobe.auditing.comparison import Comparison, compare
+from geomprobe.auditing.many import audit_many
 from geomprobe.auditing.report import AuditReport
 from geomprobe.auditing.run import audit
 from geomprobe.weights import load_weights
 
-__all__ = ["AuditReport", "Comparison", "audit", "compare", "load_weights"]
+__all__ = ["AuditReport", "Comparison", "audit", "audit_many", "compare", "load_weights"]

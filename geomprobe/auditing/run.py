@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 import geomprobe
-from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
+from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers, warn_of_failure
+from geomprobe.auditing.notation import counted
 from geomprobe.auditing.report import AuditReport
 from geomprobe.evidence import Loss
 from geomprobe.findings import Finding
@@ -69,7 +70,8 @@ def audit(
     progress : bool
         Show progress bars.
     strict : bool
-        Raise what an analyzer raises, instead of reporting it as a failed finding.
+        Raise what an analyzer raises, or the data after their first batch, instead of reporting it
+        as a failed finding.
 
     Returns
     -------
@@ -106,6 +108,12 @@ def audit(
     )
     findings: list[Finding] = []
     interrupted = False
+
+    def salvage(reason: str) -> None:
+        reason = f"only {counted(probe.samples_seen, 'sample')} could be read, then {reason}"
+        findings.append(Finding("data", "model", failed=reason))
+        warn_of_failure(findings[-1])
+
     bar = tqdm(chosen, desc="analyzing", unit="analyzer", disable=not progress, leave=False)
     with quiet(probe.model), bar:
         evidence = collect(
@@ -116,6 +124,7 @@ def audit(
             n_train=n_train,
             seed=seed,
             progress=progress,
+            salvage=None if strict else salvage,
         )
         try:
             for analyzer in bar:
