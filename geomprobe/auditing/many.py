@@ -95,7 +95,8 @@ def audit_many(
     _require_usable(paths, model, data, options)
     home = Path(output).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    one = _Audit(model, data, home, trust_pickle, options)
+    told = {"factory": _in_words(model), "data": _in_words(data), "options": _in_words(options)}
+    one = _Audit(model, data, home, trust_pickle, options, told)
     left = [(name, path) for name, path in paths.items() if not one.is_done(name, path)]
     reasons = dict.fromkeys((name for name, _ in left), "not audited: interrupted before its turn")
     try:
@@ -132,6 +133,7 @@ class _Audit:
     home: Path
     trust_pickle: bool
     options: Mapping[str, Any]
+    told: Mapping[str, Any]
 
     def __call__(self, task: tuple[str, Path]) -> str:
         """Audit a checkpoint into its folder; return why there is no report in it, or nothing."""
@@ -169,13 +171,7 @@ class _Audit:
 
     def _facts(self, path: Path) -> dict[str, Any]:
         """Return what tells one audit from another."""
-        return {
-            "factory": _in_words(self.model),
-            "weights": str(path),
-            "sha256": _fingerprint(path),
-            "data": _in_words(self.data),
-            "options": _in_words(self.options),
-        }
+        return {**self.told, "weights": str(path), "sha256": _fingerprint(path)}
 
     def _write(self, name: str, report: AuditReport) -> None:
         report.to_html(self.home / name / "report.html")

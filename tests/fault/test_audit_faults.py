@@ -5,6 +5,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 from collections import Counter
 from contextlib import contextmanager
 
@@ -189,3 +190,27 @@ def test_an_output_that_cannot_be_written_to_is_refused_before_any_audit(
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
         with pytest.raises(OSError, match="Read-only file system"):
             gp.audit_many(weights, build, X, output=disk, **QUICK)
+
+
+def test_a_report_that_cannot_be_written_is_printed_and_the_exit_code_is_partial(
+    tmp_path, monkeypatch, capsys
+):
+    from geomprobe.cli import PARTIAL, main
+
+    code = "import torch\ndef model():\n    return torch.nn.Linear(3, 2)\n"
+    code += "def data():\n    return torch.arange(60.0).sin().view(20, 3)\n"
+    (tmp_path / "for_faults.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    command = ["audit", "for_faults:model", "--data", "for_faults:data", "-o", "/proc/no/such"]
+    monkeypatch.setattr(
+        sys, "argv", ["geomprobe", *command, "--analyzers", "persistent_homology", "--layers", "*"]
+    )
+    with pytest.raises(SystemExit) as done:
+        main()
+    told = capsys.readouterr()
+    assert done.value.code == PARTIAL
+    assert "h0_total_persistence" in told.out
+    assert "report.json is not written: [Errno" in told.err
+    assert "report.html is not written: [Errno" in told.err
+    sys.modules.pop("for_faults", None)
