@@ -23,9 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from geomprobe import Samples
-from geomprobe.zoos import Task
-
+from geomprobe import Estimate, Finding, Samples
 HERE = Path(__file__).parent
 
 def build():
@@ -44,14 +42,24 @@ def data():
         os.kill(os.getpid(), signal.SIGKILL)
     return torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
 
+class Norms:
+    name, needs, readings = "norms", frozenset({"activations"}), {"mean": "Mean distance from 0."}
+
+    def __call__(self, evidence):
+        for layer, cloud in evidence.clouds.items():
+            mean = Estimate((cloud.points**2).sum(axis=1).mean() ** 0.5, exact=True)
+            yield Finding(self.name, layer, {"mean": mean}, {"points": cloud.points})
+
+norms = Norms()
+
 def some(n, seed):
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % 3
     return Samples(2 * torch.eye(3)[y] + torch.randn(n, 3, generator=generator), y)
 
 def task(*, seed, width):
-    if width == 32 and once("kill a training"):
-        os.kill(os.getpid(), signal.SIGKILL)
+    from geomprobe.zoos import Task
+
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Linear(width, 3))
     return Task(model, some(30, 0), some(300, 1))
@@ -63,17 +71,19 @@ from pathlib import Path
 
 from scaling import engine
 
-import geomprobe as gp
-from geomprobe.zoos import ZooProtocol, run_zoo
-
 if __name__ == "__main__":
+    import geomprobe as gp
+    from for_clusters import norms
+    from geomprobe.zoos import ZooProtocol, run_zoo
+
     checkpoints = sorted(Path("weights").glob("*.safetensors"))
     with engine(sys.argv[1], 2):
         gp.audit_many(
             checkpoints, "for_clusters:build", "for_clusters:data", output="out",
-            analyzers="persistent_homology", points=30, progress=False,
+            analyzers=norms, points=30, progress=False,
         )
-        run_zoo(ZooProtocol.from_toml("zoo.toml"), "zoo")
+        if sys.argv[1] != "loky":
+            run_zoo(ZooProtocol.from_toml("zoo.toml"), "zoo")
 """
 
 ZOO = """
@@ -117,16 +127,18 @@ def expected(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
+        from for_clusters import norms
+
         reports = gp.audit_many(
             sorted((folder / "weights").glob("*")),
             "for_clusters:build",
             "for_clusters:data",
-            output="serial",
-            analyzers="persistent_homology",
+            output=folder / "serial",
+            analyzers=norms,
             points=30,
             progress=False,
         )
-        zoo = run_zoo(ZooProtocol.from_toml("zoo.toml"), "serial-zoo")
+        zoo = run_zoo(ZooProtocol.from_toml("zoo.toml"), folder / "serial-zoo")
     sys.modules.pop("for_clusters", None)
     return {name: without_times(report.to_dict()) for name, report in reports.items()}, zoo
 
@@ -142,8 +154,7 @@ def test_an_engine_that_loses_workers_gives_what_one_process_gives(
     for name in ("out", "zoo"):
         if (folder / name).exists():
             (folder / name).rename(folder / f"{name} before {engine}")
-    for name in ("kill an audit", "kill a training"):
-        (folder / name).touch()
+    (folder / "kill an audit").touch()
     path = os.pathsep.join([str(folder), str(BENCHMARKS)])
     done = subprocess.run(
         [sys.executable, "script.py", engine],
@@ -154,12 +165,14 @@ def test_an_engine_that_loses_workers_gives_what_one_process_gives(
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert not list(folder.glob("kill*"))  # Both were killed.
+    assert not (folder / "kill an audit").exists()  # It was killed.
     reports, zoo = expected
     assert len(reports) == 6
     for name, report in reports.items():
         found = gp.AuditReport.from_json(folder / "out" / name / "report.json")
         assert without_times(found.to_dict()) == report
+    if engine == "loky":
+        return  # Zoos by processes: test_zoos.py.
     one, other = zoo.measures(), ZooFolder(folder / "zoo").measures()
     kept = [column for column in one if not column.startswith("seconds.")]
     pd.testing.assert_frame_equal(one[kept], other[kept])

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from functools import wraps
 
 import numpy as np
 import pandas as pd
@@ -49,17 +50,18 @@ def test_each_is_what_audit_gives_and_all_numbers_are_in_one_table(tmp_path, wei
     alone = gp.audit(model, (X, Y), **QUICK)
     for one, other in zip(reports["epoch-1"].findings, alone.findings, strict=True):
         assert one.scalars == other.scalars
-    table = pd.read_csv(tmp_path / "out" / "numbers.csv")
+    table = pd.read_csv(tmp_path / "out" / "numbers.csv", dtype={"subject": str})
     assert len(table) == sum(len(report.to_frame()) for report in reports.values())
     found = table[(table["checkpoint"] == "epoch-1") & (table["stat"] == "h0_total_persistence")]
     total = alone.metrics["geom/persistent_homology/2/h0_total_persistence"]
-    assert found.set_index("subject")["value"].astype(str).loc["2"] == str(total.value)
+    assert found.set_index("subject")["value"]["2"] == pytest.approx(total.value)
     assert (tmp_path / "out" / "epoch-2" / "report.html").exists()
 
 
 def test_it_goes_on_where_it_stopped_and_repeats_what_has_changed(tmp_path, weights, monkeypatch):
     audited = []
 
+    @wraps(many.audit)
     def counted(model, data, **options):
         if len(audited) == 1 and not gone_on:
             raise KeyboardInterrupt
@@ -152,7 +154,7 @@ def test_a_model_that_gives_nan_fails_with_the_reason(tmp_path, weights):
         reports = gp.audit_many(weights, build, (X, Y), output=tmp_path / "out", **options)
     failed = {finding.analyzer: finding.failed for finding in reports["epoch-0"].findings}
     assert set(failed) == set(chosen)
-    assert all("finite" in reason or "NaN" in reason for reason in failed.values())
+    assert all("finite" in reason for reason in failed.values())
     assert not reports["epoch-1"].partial
 
 

@@ -49,7 +49,6 @@ def test_images_and_tensors_in_rows():
     [
         ([{"text": "a film", "label": 1}], "'text' holds what is neither numbers nor an image"),
         ([{"input_ids": [1, 2]}, {"input_ids": [1]}], r"shapes \(1,\) and \(2,\): pad"),
-        ([], "hold no batches"),
     ],
 )
 def test_rows_that_cannot_be_stacked_say_which_column_and_what_to_do(rows, said):
