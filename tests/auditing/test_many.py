@@ -148,7 +148,7 @@ def test_data_that_raise_half_way_leave_what_came_before(tmp_path, weights):
 def test_a_model_that_gives_nan_fails_with_the_reason(tmp_path, weights):
     state = {name: torch.full_like(one, torch.nan) for name, one in build().state_dict().items()}
     save_file(state, weights[0])
-    chosen = ["persistent_homology", "fisher_information", "representation_dimension"]
+    chosen = ["persistent_homology", "fisher_information"]
     options = {**QUICK, "analyzers": chosen, "loss": nn.functional.cross_entropy}
     with pytest.warns(FailedAnalysisWarning, match="partial: epoch-0"):
         reports = gp.audit_many(weights, build, (X, Y), output=tmp_path / "out", **options)

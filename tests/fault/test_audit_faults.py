@@ -20,7 +20,7 @@ from geomprobe.auditing import many
 from geomprobe.findings import Estimate, Finding
 
 pytestmark = pytest.mark.filterwarnings("ignore::geomprobe.exceptions.FailedAnalysisWarning")
-SCHEDULES, CHECKPOINTS = 500, 4
+SCHEDULES, CHECKPOINTS = 500, 3
 
 
 class Killed(BaseException):
@@ -56,8 +56,8 @@ class Schedule:
 
     def __init__(self, monkeypatch):
         self.raised = Counter()
-        for name in ("fsync", "replace"):
-            monkeypatch.setattr(storage.os, name, self.passing(getattr(os, name)))
+        monkeypatch.setattr(storage.os, "fsync", self.passing(lambda file: None))
+        monkeypatch.setattr(storage.os, "replace", self.passing(os.replace))
         rmtree = storage.shutil.rmtree
         monkeypatch.setattr(storage.shutil, "rmtree", lambda *a, **k: self.dead or rmtree(*a, **k))
         monkeypatch.setattr(many, "audit", self.audit)
@@ -88,7 +88,7 @@ class Schedule:
     def audit(self, model, data, **options):
         """Stand in for an audit: one exact number of the weights."""
         self.point()
-        total = Estimate(float(model.weight.sum()), exact=True)
+        total = Estimate(float(model.weight.detach().sum()), exact=True)
         findings = (Finding("fake", "model", {"sum": total}),)
         facts = {"interrupted": False, "versions": {"geomprobe": gp.__version__}}
         return gp.AuditReport(findings, facts=facts)
@@ -117,7 +117,7 @@ def test_nothing_that_was_finished_is_lost_under_500_schedules_of_faults(
     for seed in range(SCHEDULES):
         out = tmp_path / f"out{seed}"
         before = {}
-        for chance in (0.15, 0.1, 0.05, 0.0):
+        for chance in (0.15, 0.05, 0.0):
             schedule.begin(1000 * seed + int(100 * chance), chance)
             calls += 1
             try:
@@ -184,7 +184,7 @@ def test_a_disk_that_is_full_keeps_what_fits_and_takes_the_rest_later(tmp_path, 
 def test_an_output_that_cannot_be_written_to_is_refused_before_any_audit(
     tmp_path, weights, monkeypatch
 ):
-    monkeypatch.setattr(many, "audit", lambda *_, **__: pytest.fail("an audit was made"))
+    monkeypatch.setattr(many._Audit, "__call__", lambda *_: pytest.fail("an audit was made"))
     disk = tmp_path / "disk"
     with small_disk(disk, 2**20):
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
