@@ -257,10 +257,9 @@ def _in_words(value: Any) -> Any:
     if isinstance(value, partial):
         return [_in_words(one) for one in (value.func, *value.args, value.keywords)]
     if isinstance(value, torch.Tensor):
-        raw = torch.atleast_1d(value.detach().cpu()).contiguous().view(torch.uint8).numpy()
-        return sha256(raw.ravel()).hexdigest()
+        return _in_words(value.detach().cpu().flatten().view(torch.uint8).numpy())
     if isinstance(value, np.ndarray):
-        return sha256(np.ascontiguousarray(value).ravel().view(np.uint8)).hexdigest()
+        return sha256(np.ascontiguousarray(value).ravel().view(np.uint8).data).hexdigest()
     if isinstance(value, Analyzer) and is_dataclass(value):
         return repr(value)
     named = value if hasattr(value, "__qualname__") else type(value)
