@@ -61,6 +61,7 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/fisher.py
 	$(bench)/bin/python benchmarks/landscape.py
 	$(bench)/bin/python benchmarks/callbacks.py
+	$(bench)/bin/python benchmarks/scaling.py
 
 reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (half an hour)
 	for script in $(filter-out %/pages.py %/reproduction.py,$(wildcard examples/reproductions/*.py)); do \

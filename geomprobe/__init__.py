@@ -9,7 +9,7 @@ from geomprobe.exceptions import GeomprobeWarning
 from geomprobe.findings import Estimate, Finding
 
 if TYPE_CHECKING:
-    from geomprobe.auditing import AuditReport, audit, compare
+    from geomprobe.auditing import AuditReport, audit, audit_many, compare
     from geomprobe.callbacks import Monitor
     from geomprobe.estimators import ActivationCloud, PersistenceEntropy, RipsPersistence
     from geomprobe.sampling import CloudStore, Probe, TrajectoryRecorder
@@ -27,6 +27,7 @@ _LAZY = {
     "RipsPersistence": "geomprobe.estimators",
     "TrajectoryRecorder": "geomprobe.sampling",
     "audit": "geomprobe.auditing",
+    "audit_many": "geomprobe.auditing",
     "compare": "geomprobe.auditing",
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "TrajectoryRecorder",
     "analyze",
     "audit",
+    "audit_many",
     "compare",
     "load_analyzer",
     "registered_analyzers",

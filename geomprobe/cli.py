@@ -1,10 +1,10 @@
-"""The command line: ``geomprobe audit``, ``layers``, ``compare``, ``rank``, ``zoo``, ``doctor``."""
+"""The command line: ``geomprobe audit``, ``audit-many``, ``compare``, ``rank``, ``zoo``..."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from geomprobe.named_objects import load_object
+from geomprobe.named_objects import load_object, made_by
 
 COMPLETE, PARTIAL, UNUSABLE, FAILED_CONDITION = 0, 1, 2, 3
 
@@ -28,21 +28,6 @@ zoo = typer.Typer(
     help="Train families of models, and score measures on them.", no_args_is_help=True
 )
 app.add_typer(zoo, name="zoo")
-
-
-def _made_by(spec: str) -> Any:
-    from torch import nn
-
-    made: Callable[[], Any] = load_object(spec)
-    if not callable(made) or isinstance(made, nn.Module):
-        raise ValueError(
-            f"{spec!r} is a {type(made).__name__}, expected a callable without arguments that "
-            "returns it, such as a function"
-        )
-    try:
-        return made()
-    except Exception as error:
-        raise ValueError(f"{spec!r} raised {type(error).__name__}: {error}") from error
 
 
 def _loss(spec: str) -> Any:
@@ -64,17 +49,50 @@ def _analyzers(spec: str) -> list[Any]:
 
 Model = Annotated[str, typer.Argument(help="MODULE:FACTORY, a callable that returns the model.")]
 DATA = (
-    "MODULE:CALLABLE that returns a loader, dataset, or (inputs, targets); or a .npz or "
-    ".safetensors file of them."
+    "MODULE:CALLABLE that returns a loader, dataset, or (inputs, targets); a .npz or .safetensors "
+    "file of them; or a folder with a subfolder of images for each class."
 )
 Layers = Annotated[list[str] | None, typer.Option(help="Name, glob or re:...; may be repeated.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave these layers out; may be repeated.")]
 
 
-def _data(spec: str) -> Any:
-    from geomprobe.auditing.data_files import SUFFIXES, read_data
+Pickles = Annotated[
+    bool,
+    typer.Option("--trust-pickle", help="Open weights that are a pickle: runs its code."),
+]
+Loss = Annotated[
+    str,
+    typer.Option(help=f"{', '.join(_LOSSES)}, or MODULE:CALLABLE of (outputs, targets)."),
+]
+Analyzers = Annotated[
+    str | None,
+    typer.Option(help="Names, or MODULE:INSTANCE of one with parameters, between commas."),
+]
+Points = Annotated[int, typer.Option(help="Points a layer keeps.")]
+Inputs = Annotated[int, typer.Option(help="Inputs for Fisher information.")]
+Trained = Annotated[int | None, typer.Option(help="Number of training samples.")]
+Minutes = Annotated[
+    float | None, typer.Option(help="Begin no analyzer later; say what is left out.")
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(help="HEIGHTxWIDTH, or one for both: cut and scale images of a folder to it."),
+]
 
-    return read_data(spec) if spec.endswith(SUFFIXES) else _made_by(spec)
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not height.isdecimal() or not (width or height).isdecimal() or "0" in (height, width):
+        raise ValueError(f"--image-size takes HEIGHTxWIDTH, such as 32 or 48x64, got {text!r}")
+    return int(height), int(width or height)
+
+
+def _data(spec: str, image_size: str | None = None) -> Any:
+    from geomprobe.auditing.data_files import named_data
+
+    return named_data(spec, _size(image_size))
 
 
 @app.command()
@@ -84,33 +102,23 @@ def audit(
     weights: Annotated[
         Path | None, typer.Option(help="A .safetensors file; pickles are refused.")
     ] = None,
-    trust_pickle: Annotated[
-        bool,
-        typer.Option("--trust-pickle", help="Open --weights that are a pickle: runs its code."),
-    ] = False,
+    trust_pickle: Pickles = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")] = Path(
         "audit"
     ),
-    loss: Annotated[
-        str,
-        typer.Option(help=f"{', '.join(_LOSSES)}, or MODULE:CALLABLE of (outputs, targets)."),
-    ] = "cross_entropy",
+    loss: Loss = "cross_entropy",
     layers: Layers = None,
     exclude: Exclude = None,
-    analyzers: Annotated[
-        str | None,
-        typer.Option(help="Names, or MODULE:INSTANCE of one with parameters, between commas."),
-    ] = None,
-    points: Annotated[int, typer.Option(help="Points a layer keeps.")] = 1000,
-    samples: Annotated[int, typer.Option(help="Inputs for Fisher information.")] = 64,
-    n_train: Annotated[int | None, typer.Option(help="Number of training samples.")] = None,
+    analyzers: Analyzers = None,
+    points: Points = 1000,
+    samples: Inputs = 64,
+    n_train: Trained = None,
     trajectory: Annotated[
         Path | None, typer.Option(help="The path of the training: a file of Trajectory.save.")
     ] = None,
     seed: int = 0,
-    budget_minutes: Annotated[
-        float | None, typer.Option(help="Plan the audit to fit; say what is left out.")
-    ] = None,
+    budget_minutes: Minutes = None,
+    image_size: ImageSize = None,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(help="'geom/ANALYZER/LAYER/STAT > 3', with globs; may be repeated."),
@@ -130,14 +138,14 @@ def audit(
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output names a folder for the reports, and {output} is a file")
     conditions = [Condition.parse(text) for text in fail_on or ()]
-    built = _made_by(model)
+    built = made_by(model)
     if weights is not None:
         load_weights(built, weights, trust_pickle=trust_pickle)
     else:
         typer.echo(f"no --weights: auditing the model as {model} builds it", err=True)
     report = run(
         built,
-        _data(data),
+        _data(data, image_size),
         loss=_loss(loss),
         layers=layers or "auto",
         exclude=exclude or (),
@@ -159,14 +167,79 @@ def audit(
     report = replace(report, facts={**report.facts, **source})
     # What is finished never replaces a complete report.
     stem = "report.partial" if report.facts["interrupted"] else "report"
-    written = [report.to_json(output / f"{stem}.json"), report.to_html(output / f"{stem}.html")]
-    typer.echo(report.summary())
-    typer.echo("\n" + "\n".join(map(str, written)))
+    typer.echo(report.summary() + "\n")
+    partial = report.partial
+    for write, kind in ((report.to_json, "json"), (report.to_html, "html")):
+        try:
+            typer.echo(write(output / f"{stem}.{kind}"))
+        except OSError as error:
+            typer.echo(f"geomprobe: {stem}.{kind} is not written: {error}", err=True)
+            partial = True
     said = [line for condition in conditions for line in condition.violations(report.metrics)]
     for line in said:
         typer.echo(f"failed: {line}", err=True)
-    code = FAILED_CONDITION if said else PARTIAL if report.partial else COMPLETE
+    code = FAILED_CONDITION if said else PARTIAL if partial else COMPLETE
     raise typer.Exit(code)
+
+
+@app.command()
+def audit_many(
+    model: Model,
+    checkpoints: Annotated[
+        list[Path], typer.Argument(help="Files of weights of that model: .safetensors.")
+    ],
+    data: Annotated[str, typer.Option(help=DATA)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for the reports, one of each.")
+    ] = Path("audits"),
+    jobs: Annotated[int | None, typer.Option(help="Audits at a time; -1 for all cores.")] = None,
+    trust_pickle: Pickles = False,
+    loss: Loss = "cross_entropy",
+    layers: Layers = None,
+    exclude: Exclude = None,
+    analyzers: Analyzers = None,
+    points: Points = 1000,
+    samples: Inputs = 64,
+    n_train: Trained = None,
+    seed: int = 0,
+    budget_minutes: Minutes = None,
+    image_size: ImageSize = None,
+) -> None:
+    """Audit many checkpoints of one model in the same way; run it again to go on where it stopped.
+
+    Importing MODULE runs its code, so name only modules that you trust.
+    """
+    from geomprobe.auditing import audit_many as run
+    from geomprobe.auditing.data_files import named_data
+    from geomprobe.exceptions import FailedAnalysisWarning
+
+    warnings.simplefilter("ignore", FailedAnalysisWarning)  # What failed is listed below.
+    size = _size(image_size)
+    reports = run(
+        checkpoints,
+        model,
+        data if size is None else functools.partial(named_data, data, size),
+        output=output,
+        n_jobs=jobs,
+        trust_pickle=trust_pickle,
+        progress=sys.stderr.isatty(),
+        loss=_loss(loss),
+        layers=layers or "auto",
+        exclude=exclude or (),
+        analyzers=None if analyzers is None else _analyzers(analyzers),
+        points=points,
+        samples=samples,
+        n_train=n_train,
+        seed=seed,
+        budget_minutes=budget_minutes,
+    )
+    for name, report in reports.items():
+        typer.echo(f"{'partial ' if report.partial else 'complete'}  {output / name}")
+        for finding in report.findings:
+            if finding.failed is not None:
+                typer.echo(f"  {finding.analyzer} ({finding.subject}): {finding.failed}", err=True)
+    typer.echo(f"\n{output / 'numbers.csv'}")
+    raise typer.Exit(PARTIAL if any(one.partial for one in reports.values()) else COMPLETE)
 
 
 @app.command()
@@ -185,7 +258,7 @@ def layers(
     from geomprobe.hooks.quiet import quiet
     from geomprobe.sampling import Probe, iterate_batches
 
-    built = _made_by(model)
+    built = made_by(model)
     probe = Probe(built, layers or "auto", exclude=exclude or ())
     if data is not None:
         batch = next(iter(iterate_batches(_data(data))))

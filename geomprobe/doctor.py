@@ -25,6 +25,7 @@ _REQUIRED = {
     "tqdm": "tqdm",
     "pandas": "pandas",
     "matplotlib": "matplotlib",
+    "pillow": "PIL",
     "jinja2": "jinja2",
     "typer": "typer",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -37,3 +38,25 @@ def load_object(spec: str) -> Any:
             )
         found = getattr(found, part)
     return found
+
+
+def made_by(spec: str) -> Any:
+    """Call what ``MODULE:CALLABLE`` names, without arguments, and return what it returns.
+
+    Raises
+    ------
+    ValueError
+        There is no such callable, or it raised.
+    """
+    from torch import nn
+
+    made: Callable[[], Any] = load_object(spec)
+    if not callable(made) or isinstance(made, nn.Module):
+        raise ValueError(
+            f"{spec!r} is a {type(made).__name__}, expected a callable without arguments that "
+            "returns it, such as a function"
+        )
+    try:
+        return made()
+    except Exception as error:
+        raise ValueError(f"{spec!r} raised {type(error).__name__}: {error}") from error

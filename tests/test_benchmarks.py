@@ -111,6 +111,17 @@ def test_networks_are_aligned_beside_a_peer(tmp_path):
     assert rows["rebasin"]["failed"] or rows["rebasin"]["difference"] > -0.1
 
 
+@pytest.mark.long
+def test_audits_by_several_workers_are_timed_and_are_those_of_one(tmp_path):
+    result = tmp_path / "scaling.json"
+    options = ["--quick", "--rounds", "1", "--cases", "serial", "loky", "--output", result]
+    command = [sys.executable, BENCHMARKS / "scaling.py", *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    cases = json.loads(result.read_text())["cases"]
+    assert cases["serial"]["seconds"]["median"] > 0
+    assert cases["loky"]["same_findings"]
+
+
 def test_results_are_committed_with_versions_and_without_names_of_machines():
     for path in BENCHMARKS.glob("results/*.json"):
         document = json.loads(path.read_text())

@@ -32,6 +32,7 @@ PUBLIC = [
     "TrajectoryRecorder",
     "analyze",
     "audit",
+    "audit_many",
     "compare",
     "load_analyzer",
     "registered_analyzers",

@@ -2,6 +2,7 @@
 
 from geomprobe.auditing.checkpoints import Checkpoints, Ranking, Row
 from geomprobe.auditing.comparison import Comparison, compare
+from geomprobe.auditing.many import audit_many
 from geomprobe.auditing.report import AuditReport
 from geomprobe.auditing.run import audit
 from geomprobe.weights import load_weights
@@ -13,6 +14,7 @@ __all__ = [
     "Ranking",
     "Row",
     "audit",
+    "audit_many",
     "compare",
     "load_weights",
 ]

@@ -1,4 +1,4 @@
-"""Data for an audit from a file of arrays."""
+"""Data for an audit by text: a file of arrays, a folder of images, or a callable."""
 
 from __future__ import annotations
 
@@ -7,13 +7,38 @@ from typing import Any
 
 import numpy as np
 
+from geomprobe.auditing.image_files import ImageFolder
 from geomprobe.exceptions import FileFormatError
+from geomprobe.named_objects import made_by
 from geomprobe.storage import PathLike, require_safetensors
 
 #: Files that can be read.
 SUFFIXES = (".npz", ".safetensors")
 _INPUTS = ("inputs", "input", "x", "X", "data", "images")
 _TARGETS = ("targets", "target", "labels", "label", "y", "Y")
+
+
+def named_data(spec: str, image_size: tuple[int, int] | None = None) -> Any:
+    """Return the data that a text names.
+
+    Parameters
+    ----------
+    spec : str
+        A ``.npz`` or ``.safetensors`` file, a folder with a subfolder of images for each class, or
+        ``MODULE:CALLABLE``.
+    image_size : (int, int), optional
+        Height and width to which images of a folder are brought.
+
+    Raises
+    ------
+    ValueError
+        There is no such thing, or it cannot be read; or a size is given for what is no folder.
+    """
+    if Path(spec).is_dir():
+        return ImageFolder.read(spec, image_size)
+    if image_size is not None:
+        raise ValueError(f"an image size is for a folder of images, and {spec} is none")
+    return read_data(spec) if spec.endswith(SUFFIXES) else made_by(spec)
 
 
 def read_data(path: PathLike) -> Any:

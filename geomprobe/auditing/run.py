@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 
 import geomprobe
-from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers
+from geomprobe.analyzer import Analyzer, analyze, resolve_analyzers, warn_of_failure
+from geomprobe.auditing.notation import counted
 from geomprobe.auditing.planning import left_out, planned
 from geomprobe.auditing.report import AuditReport
 from geomprobe.clouds import Trajectory
@@ -77,7 +78,8 @@ def audit(
     progress : bool
         Show progress bars.
     strict : bool
-        Raise what an analyzer raises, instead of reporting it as a failed finding.
+        Raise what an analyzer raises, or the data after their first batch, instead of reporting it
+        as a failed finding.
 
     Returns
     -------
@@ -120,6 +122,11 @@ def audit(
     def remaining() -> float:
         return 60 * (budget_minutes or math.inf) + started - time.perf_counter()
 
+    def salvage(reason: str) -> None:
+        reason = f"only {counted(probe.samples_seen, 'sample')} could be read, then {reason}"
+        findings.append(Finding("data", "model", failed=reason))
+        warn_of_failure(findings[-1])
+
     bar = tqdm(chosen, desc="analyzing", unit="analyzer", disable=not progress, leave=False)
     with quiet(probe.model), bar:
         evidence = collect(
@@ -131,6 +138,7 @@ def audit(
             trajectory=trajectory,
             seed=seed,
             progress=progress,
+            salvage=None if strict else salvage,
         )
         try:
             if budget_minutes is not None:

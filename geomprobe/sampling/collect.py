@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ def collect(
     step: int | None = None,
     seed: int = 0,
     progress: bool = False,
+    salvage: Callable[[str], None] | None = None,
 ) -> Evidence:
     """Show a probe's model some data in evaluation mode, and return the evidence.
 
@@ -47,6 +49,9 @@ def collect(
         uniform sample, of the same samples that clouds of this size and seed hold.
     progress : bool
         Show a progress bar.
+    salvage : callable, optional
+        Called with the reason where the data raise after their first batch; the evidence is then
+        of what came before. Default: raise what they raise.
 
     Returns
     -------
@@ -62,7 +67,7 @@ def collect(
     The model is left as it was: see :func:`~geomprobe.hooks.quiet`. No gradient is computed.
     """
     kept = TreeReservoir(samples, seed)
-    _show(probe, data, kept, (0, 1), progress)
+    _show(probe, data, kept, (0, 1), progress, salvage)
     return Evidence(
         clouds=probe.clouds,
         trajectory=trajectory,
@@ -132,7 +137,12 @@ def sample_of(data: Any, model: torch.nn.Module, size: int, *, seed: int = 0) ->
 
 
 def _show(
-    probe: Probe, data: Any, kept: TreeReservoir, share: tuple[int, int], progress: bool
+    probe: Probe,
+    data: Any,
+    kept: TreeReservoir,
+    share: tuple[int, int],
+    progress: bool,
+    salvage: Callable[[str], None] | None = None,
 ) -> None:
     if any(is_lazy(parameter) for parameter in probe.model.parameters()):
         raise ValueError(
@@ -140,6 +150,8 @@ def _show(
             "through it first"
         )
     batches = iterate_batches(data)
+    if salvage is not None:
+        batches = _until_failure(batches, salvage)
     if progress:
         from tqdm.auto import tqdm
 
@@ -166,6 +178,19 @@ def _show(
             probe.detach()
     if len(kept.choice):
         probe.warn_of_silence()
+
+
+def _until_failure(batches: Iterator[Samples], salvage: Callable[[str], None]) -> Iterator[Samples]:
+    """Yield batches up to the first that cannot be read; if that is the very first, raise."""
+    read = 0
+    try:
+        for batch in batches:
+            yield batch
+            read += 1
+    except Exception as error:
+        if not read:
+            raise
+        salvage(f"{type(error).__name__}: {error}")
 
 
 def _needs_all_processes(model: torch.nn.Module) -> bool:

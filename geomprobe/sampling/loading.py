@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
 from geomprobe.evidence import Samples, leading_size
+from geomprobe.sampling.rows import holds_rows, stack_rows
 
 _TARGET_KEYS = ("labels", "label", "targets", "target")
 
@@ -25,9 +26,11 @@ def iterate_batches(data: Any, *, batch_size: int = 256) -> Iterator[Samples]:
     ----------
     data
         A loader or any iterable of batches; or a tensor or array of inputs; or a tuple
-        ``(inputs, targets)`` of tensors or arrays; or a ``torch.utils.data.Dataset``. A batch is
-        ``inputs``, ``(inputs, targets)``, or a dict whose targets stand under ``"labels"``,
-        ``"label"``, ``"targets"`` or ``"target"``.
+        ``(inputs, targets)`` of tensors or arrays; or a ``torch.utils.data.Dataset``; or whatever
+        has a length and rows by number that are mappings, as datasets of Hugging Face have: their
+        numbers, lists of numbers and Pillow images become tensors. A batch is ``inputs``,
+        ``(inputs, targets)``, or a dict whose targets stand under ``"labels"``, ``"label"``,
+        ``"targets"`` or ``"target"``.
     batch_size : int
         Where the data are not batched already.
 
@@ -87,6 +90,8 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
         return as_samples(data).batches(batch_size)
     if isinstance(data, Dataset) and not (isinstance(data, IterableDataset) and _batched(data)):
         return DataLoader(data, batch_size)
+    if holds_rows(data):
+        return DataLoader(data, batch_size, collate_fn=stack_rows)
     if isinstance(data, DataLoader) and data.persistent_workers:
         # Its one iterator may be in use, and would be started anew.
         data = copy.copy(data)

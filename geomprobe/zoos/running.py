@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-
-import torch
 
 from geomprobe.diagnostics.measures import GROUPS, measure
 from geomprobe.diagnostics.trained import TrainedModel
@@ -17,13 +13,11 @@ from geomprobe.findings import Estimate
 from geomprobe.hooks.quiet import streams_kept
 from geomprobe.named_objects import load_object
 from geomprobe.storage import PathLike
+from geomprobe.sweeps import Lost, one_at_a_time, sweep
 from geomprobe.zoos.protocol import Model, ZooProtocol
 from geomprobe.zoos.records import Record, ZooFolder
 from geomprobe.zoos.task import Task
 from geomprobe.zoos.training import TRAINING, Training, gaps
-
-# Random streams and the number of threads belong to the process.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def run_zoo(
@@ -62,8 +56,8 @@ def run_zoo(
     Notes
     -----
     A model that does not converge is a record that says so, and so is one whose training or
-    measuring raises, which the next run tries again. Each is trained by one thread, so that the
-    result does not depend on how many there are.
+    measuring raises or whose worker is lost twice, which the next run tries again. Each is trained
+    by one thread, so that the result does not depend on how many there are.
     """
     from tqdm.auto import tqdm
 
@@ -83,32 +77,14 @@ def run_zoo(
             unit="model",
             disable=not progress,
         ) as bar:
-            for record in _records(protocol, left, n_jobs):
-                home.write(record)
+            train = partial(train_and_measure, protocol)
+            for model, record in sweep(train, left, folder=home.path, n_jobs=n_jobs):
+                home.write(_lost(model, record) if isinstance(record, Lost) else record)
                 bar.update()
     except KeyboardInterrupt:
         pass
     home.gather()
     return home
-
-
-def _records(
-    protocol: ZooProtocol, models: Sequence[Model], n_jobs: int | None
-) -> Iterator[Record]:
-    from joblib import Parallel, delayed, effective_n_jobs
-
-    try:
-        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    except ValueError:
-        # A backend that cannot hand over results one by one.
-        size = 4 * max(1, effective_n_jobs(n_jobs))
-        for start in range(0, len(models), size):
-            some = models[start : start + size]
-            yield from Parallel(n_jobs=n_jobs)(
-                delayed(train_and_measure)(protocol, one) for one in some
-            )
-        return
-    yield from parallel(delayed(train_and_measure)(protocol, one) for one in models)
 
 
 def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
@@ -127,7 +103,7 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
     found: dict[str, float] = {}
     raised = False
     try:
-        with _ONE_AT_A_TIME, streams_kept(model.seed), _one_thread():
+        with one_at_a_time(), streams_kept(model.seed):
             training = Training(_task(protocol, model), model.settings, model.seed)
             failed = training.until(protocol.stop)
             seconds["training"] = time.perf_counter() - started
@@ -151,18 +127,19 @@ def train_and_measure(protocol: ZooProtocol, model: Model) -> Record:
     )
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Work with one thread; PyTorch's number is put back by whoever keeps its streams."""
-    import numba
-
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)
+def _lost(model: Model, lost: Lost) -> Record:
+    """Return the record of a model whose worker died."""
+    return Record(
+        number=model.number,
+        seed=model.seed,
+        settings=model.settings,
+        failed=lost.reason,
+        facts={},
+        measures={},
+        seconds={},
+        gaps={},
+        raised=True,
+    )
 
 
 def _task(protocol: ZooProtocol, model: Model) -> Task:
