@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs sharp long bench reproductions clean
+.PHONY: help demo test lint types docs sharp long bench reproductions gallery clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,12 +61,16 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/fisher.py
 	$(bench)/bin/python benchmarks/landscape.py
 	$(bench)/bin/python benchmarks/callbacks.py
+	$(bench)/bin/python docs/paper/tables.py
 
 reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (half an hour)
 	for script in $(filter-out %/pages.py %/reproduction.py,$(wildcard examples/reproductions/*.py)); do \
 	    $(modern)/bin/python $$script --output docs/reproductions || exit 1; \
 	done
 	$(modern)/bin/python examples/reproductions/pages.py docs/reproductions
+
+gallery: $(modern)/.installed  ## run the examples and write docs/gallery.md (some minutes)
+	$(modern)/bin/python docs/gallery/make.py
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated
