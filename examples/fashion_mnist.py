@@ -102,7 +102,8 @@ def main() -> None:
     figure, panels = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     for axes, stat in zip(panels, ("two_nn", "participation_ratio", "within_class"), strict=True):
         for name, report in (("untrained", before), ("trained", after)):
-            rows = report.to_frame().query("stat == @stat")
+            rows = report.to_frame().query("analyzer == 'representation_dimension'")
+            rows = rows[rows["stat"] == stat]
             axes.errorbar(rows["subject"], rows["value"], rows["stderr"], marker="o", label=name)
         axes.set(title=stat, xlabel="layer", yscale="log")
         axes.legend()
