@@ -17,7 +17,7 @@ export OMP_NUM_THREADS ?= 2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs sharp long bench reproductions scorecards clean
+.PHONY: help demo test lint types docs sharp long bench reproductions scorecards gallery clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,7 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/landscape.py
 	$(bench)/bin/python benchmarks/callbacks.py
 	$(bench)/bin/python benchmarks/scaling.py
+	$(bench)/bin/python docs/paper/tables.py
 
 reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (half an hour)
 	for script in $(filter-out %/pages.py %/reproduction.py,$(wildcard examples/reproductions/*.py)); do \
@@ -71,6 +72,9 @@ reproductions: $(modern)/.installed  ## find published results again and write d
 
 scorecards: $(modern)/.installed  ## score all measures on the zoos' records and write docs/scorecards (ten minutes)
 	OMP_NUM_THREADS=1 $(modern)/bin/python benchmarks/zoo/page.py
+
+gallery: $(modern)/.installed  ## run the examples and write docs/gallery.md (some minutes)
+	$(modern)/bin/python docs/gallery/make.py
 
 clean:  ## remove all that make has made, the environments included
 	rm -rf $(giotto) $(modern) $(bench) demo build dist docs/_build docs/generated

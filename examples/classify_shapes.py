@@ -1,12 +1,14 @@
 """Persistent homology as scikit-learn features: tell noisy circles from noisy discs."""
 
 import numpy as np
+from matplotlib import pyplot
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import geomprobe as gp
+from geomprobe.topology import rips_persistence
 
 
 def cloud(is_circle: bool, generator: np.random.Generator) -> np.ndarray:
@@ -31,6 +33,13 @@ def main() -> None:
     )
     scores = cross_val_score(pipeline, clouds, labels, cv=5)
     print(f"Accuracy over 5 folds: {scores.mean():.2f} +- {scores.std():.2f} (chance: 0.50)")
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(6, 5.6), layout="constrained")
+    for label, (left, right) in zip((1, 0), axes, strict=True):
+        left.scatter(*clouds[label].T, s=8)
+        left.set(title=("disc", "circle")[label], aspect="equal")
+        rips_persistence(clouds[label], max_dim=1).plot(right)
+    figure.savefig("classify_shapes.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from matplotlib import pyplot
 from safetensors.torch import save_file
 from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
@@ -45,7 +46,15 @@ def main() -> None:
             )
             for checkpoint in (before, after)
         ]
-    print(gp.compare(*reports).summary())
+    comparison = gp.compare(*reports)
+    print(comparison.summary())
+
+    largest = comparison.to_frame().head(10)[::-1]
+    names = largest["subject"] + ": " + largest["stat"].str.replace("_", " ")
+    figure, axes = pyplot.subplots(figsize=(7, 3.6), layout="constrained")
+    axes.barh(names, largest["z"])
+    axes.set_xlabel("difference after - before, in standard errors")
+    figure.savefig("compare_checkpoints.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import torch
+from matplotlib import pyplot
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -70,6 +71,11 @@ def main() -> None:
     print(pd.DataFrame(drifts).to_string(float_format="{:.1e}".format))
     print("\nPaths")
     print(compare_paths(paths).T.to_string(float_format="{:.3g}".format))
+
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    pd.DataFrame(drifts).plot.barh(ax=axes, logx=True)
+    axes.set_xlabel("drift a step")
+    figure.savefig("conservation_laws.png", dpi=100)
 
 
 if __name__ == "__main__":

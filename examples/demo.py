@@ -1,6 +1,6 @@
 """The main job: train a small CNN on real digits with a Monitor attached, then audit it.
 
-Writes report.html, report.json and history.json. Run it with ``make demo``.
+Writes report.html, report.json, history.json and demo.png. Run it with ``make demo``.
 """
 
 import argparse
@@ -95,6 +95,8 @@ def main() -> None:
     loops = frame[frame["metric"].str.endswith("/h1_total_persistence")]
     table = loops.pivot_table(index="epoch", columns="metric", values="value")
     table.columns = [name.split("/")[2] for name in table.columns]
+    axes = table.plot(marker="o", ylabel="total persistence of loops", figsize=(7, 3.6))
+    axes.figure.savefig(out / "demo.png", dpi=100, bbox_inches="tight")
     print("\nTotal persistence of loops (H1) in each layer while training:\n")
     print(table.round(2).to_string())
     print(f"\n{report.summary()}")

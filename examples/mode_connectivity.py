@@ -1,6 +1,7 @@
 """Two CNNs of different seeds: the barrier between them, aligned, and a curve around it."""
 
 import torch
+from matplotlib import pyplot
 from sklearn.datasets import load_digits
 from torch import nn
 
@@ -49,14 +50,18 @@ def main() -> None:
 
     aligned = align(a, b, train, match="activations")
     print(aligned, end="\n\n")
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     for title, other in (("as they are", b), ("aligned", aligned.model)):
         found = linear_barrier(a, other, train, loss, test=test, points=11, reset_bn=True)
         print(f"barrier, {title}: {found.barrier} on train, {found.test_barrier} on test")
+        found.train.plot(axes, label=f"straight line, {title}")
     curve = low_loss_curve(
         a, b, train, loss, bends=1, steps=100, batch_size=128, points=11, test=test
     )
     print(f"along a curve: {curve.barrier} on train, {curve.test_barrier} on test")
     print(f"the curve is {curve.stretch:.2f} times as long as the straight line")
+    curve.path.plot(axes, label="curve")
+    figure.savefig("mode_connectivity.png", dpi=100)
 
 
 if __name__ == "__main__":

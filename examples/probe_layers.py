@@ -1,6 +1,7 @@
 """Which layer of a trained network separates the classes best? Its activations as features."""
 
 import torch
+from matplotlib import pyplot
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -33,10 +34,13 @@ def main() -> None:
     pipeline = make_pipeline(gp.ActivationCloud(model), LogisticRegression(max_iter=500))
     layers = {"activationcloud__layer": list(probe.clouds)}
     search = GridSearchCV(pipeline, layers, cv=3).fit(pixels, digits.target)
-    for layer, score in zip(
-        layers["activationcloud__layer"], search.cv_results_["mean_test_score"], strict=True
-    ):
+    scores = search.cv_results_["mean_test_score"]
+    for layer, score in zip(probe.clouds, scores, strict=True):
         print(f"digit from layer {layer}: accuracy {score:.3f}")
+    figure, axes = pyplot.subplots(figsize=(5, 3), layout="constrained")
+    axes.errorbar(list(probe.clouds), scores, search.cv_results_["std_test_score"], marker="o")
+    axes.set(xlabel="layer", ylabel="accuracy for the ten digits")
+    figure.savefig("probe_layers.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,12 @@ def main() -> None:
     table = frame[frame["metric"] == dimension][["epoch", "step", "value", "stderr"]]
     print(f"Participation ratio of net.3, by which training stopped:\n{table.to_string()}")
 
+    axes = table.plot(
+        x="step", y="value", yerr="stderr", marker="o", figsize=(6, 3.2), legend=False
+    )
+    axes.set_ylabel("participation ratio of net.3")
+    axes.figure.savefig("watch_lightning.png", dpi=100, bbox_inches="tight")
+
 
 if __name__ == "__main__":
     main()

@@ -80,6 +80,12 @@ def main() -> None:
     print(f"Total persistence of loops in the last layer:\n{table.to_string()}")
     print(f"The best checkpoint is that of step {trainer.state.best_global_step}.")
 
+    axes = table.plot(
+        x="step", y="value", yerr="stderr", marker="o", figsize=(6, 3.2), legend=False
+    )
+    axes.set_ylabel("total persistence of loops, last layer")
+    axes.figure.savefig("watch_trainer.png", dpi=100, bbox_inches="tight")
+
 
 if __name__ == "__main__":
     main()

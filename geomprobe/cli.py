@@ -71,9 +71,7 @@ Analyzers = Annotated[
 Points = Annotated[int, typer.Option(help="Points a layer keeps.")]
 Inputs = Annotated[int, typer.Option(help="Inputs for Fisher information.")]
 Trained = Annotated[int | None, typer.Option(help="Number of training samples.")]
-Minutes = Annotated[
-    float | None, typer.Option(help="Begin no analyzer later; say what is left out.")
-]
+Minutes = Annotated[float | None, typer.Option(help="Plan the audit to fit; say what is left out.")]
 ImageSize = Annotated[
     str | None,
     typer.Option(help="HEIGHTxWIDTH, or one for both: cut and scale images of a folder to it."),
@@ -307,7 +305,7 @@ def compare(
     if model is not None:
         if data is None:
             raise ValueError("--model looks at the loss between two models, and takes --data")
-        pair = tuple(_weighted(_made_by(model), report) for report in reports)
+        pair = tuple(_weighted(made_by(model), report) for report in reports)
         options = {"models": pair, "data": _data(data), "loss": _loss(loss)}
     typer.echo(run(*reports, names=(str(a), str(b)), **options).summary())
 

@@ -1,6 +1,7 @@
 """The Python on the pages of the documentation runs, from top to bottom of each page."""
 
 import re
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,14 @@ PAGES = {
     for path in sorted([*DOCS.glob("*.md"), *DOCS.glob("diagnostics/*.md")])
     if (found := blocks(path))
 }
+
+
+def test_every_analyzer_answers_a_question_of_the_first_page():
+    text = (DOCS / "start.md").read_text(encoding="utf-8")
+    analyzers = entry_points(group="geomprobe.analyzers")
+    own = {point.name for point in analyzers if point.module.startswith("geomprobe.")}
+    assert own
+    assert own <= set(re.findall(r"`(\w+)`", text))
 
 
 @pytest.fixture(scope="module")
