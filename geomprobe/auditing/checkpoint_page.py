@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from geomprobe.auditing.checkpoints import Checkpoints
 
 _MOST_DRAWN = 8
+_TIMES = ("seconds", "estimated_seconds")
 
 
 def render(compared: Checkpoints) -> str:
@@ -28,11 +29,11 @@ def render(compared: Checkpoints) -> str:
 
 
 def _facts(compared: Checkpoints) -> Iterator[tuple[str, list[Any]]]:
-    """Facts in which the reports differ, and the model."""
+    """Yield the facts in which the reports differ, but for times, and the model."""
     names = dict.fromkeys(name for report in compared.reports for name in report.facts)
     for name in names:
         values = [report.facts.get(name) for report in compared.reports]
-        if any(value != values[0] for value in values):
+        if name not in _TIMES and any(value != values[0] for value in values):
             yield name, values
         elif name == "model":
             yield name, values[:1]

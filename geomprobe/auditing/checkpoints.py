@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from geomprobe.auditing.comparison import Difference
-from geomprobe.auditing.notation import in_words, one_line, value_and_error
+from geomprobe.auditing.notation import in_words, one_line, with_error
 from geomprobe.auditing.report import AuditReport, listed, table
 from geomprobe.findings import Estimate, metric_name
 from geomprobe.storage import PathLike, write_atomically
@@ -226,4 +226,4 @@ def _by_z(row: Row) -> float:
 
 
 def _in_words(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else " ".join(value_and_error(estimate))
+    return "–" if estimate is None else with_error(estimate)

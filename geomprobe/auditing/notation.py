@@ -90,6 +90,11 @@ def value_and_error(estimate: Estimate) -> tuple[str, str]:
     return f"{_fixed(value / scale, places)}{power}", f"± {_fixed(stderr / scale, places)}{power}"
 
 
+def with_error(estimate: Estimate) -> str:
+    """Write an estimate as its value and its error in one text."""
+    return " ".join(value_and_error(estimate)).removesuffix(" –")
+
+
 def spaced(name: str) -> str:
     """Write an identifier as words: ``persistent_homology`` as ``persistent homology``."""
     return name.replace("_", " ")

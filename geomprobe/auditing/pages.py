@@ -10,7 +10,7 @@ import math
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -22,12 +22,9 @@ from geomprobe.auditing.notation import (
     legible,
     number,
     spaced,
-    value_and_error,
+    with_error,
 )
 from geomprobe.diagnostics.published import signed
-
-if TYPE_CHECKING:
-    from geomprobe.findings import Estimate
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -50,7 +47,7 @@ def page(template: str, **values: Any) -> str:
         "sort_key": sort_key,
         "spaced": spaced,
         "svg": Markup,  # figures escape every text that they hold
-        "with_error": _with_error,
+        "with_error": with_error,
     }
     script = (_TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = b64encode(sha256(script.encode()).digest()).decode()
@@ -65,10 +62,6 @@ def sort_key(value: float) -> str:
     if math.isnan(value):
         return ""
     return f"{value:.6g}".replace("inf", "Infinity")
-
-
-def _with_error(estimate: Estimate) -> str:
-    return " ".join(value_and_error(estimate))
 
 
 def _shown(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geomprobe.auditing.notation import counted, value_and_error
+from geomprobe.auditing.notation import counted, with_error
 from geomprobe.auditing.opening import anchor
 from geomprobe.diagnostics.measures import MEASURES
 from geomprobe.diagnostics.published import PublishedScore, published_scores
@@ -69,6 +69,6 @@ def scored_numbers(
         if not holding:
             continue
         place, estimate = holding[0]
-        here = " ".join(value_and_error(estimate)) if len(holding) == 1 else ""
+        here = with_error(estimate) if len(holding) == 1 else ""
         rows.append(ScoredNumber(score, here or counted(len(holding), "number"), anchor(place)))
     return tuple(rows)
