@@ -1,5 +1,6 @@
 """Reproductions of published findings: the rule, the pages, and that each script runs."""
 
+import copy
 import json
 import math
 import os
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples" / "reproductions"
@@ -55,6 +58,23 @@ def test_slopes_are_those_of_powers(shared):
     )
     assert value == pytest.approx(-0.5)
     assert stderr == pytest.approx(0.1)  # half the distance of two: sqrt(2) * 0.1 / sqrt(2)
+
+
+def test_networks_trained_together_are_as_trained_alone(shared):
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 30, 3), torch.randint(2, (2, 30))
+    together = [nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)) for _ in range(2)]
+    alone = copy.deepcopy(together)
+    shared[1].train_together(together, x, y, steps=5, lr=0.1)
+    for model, other, inputs, classes in zip(alone, together, x, y, strict=True):
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
+        for _ in range(5):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs), classes).backward()
+            optimizer.step()
+            schedule.step()
+        assert torch.allclose(model(inputs), other(inputs), atol=1e-5)
 
 
 def test_pages_are_what_scripts_and_results_say(shared, tmp_path):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
+from torch import Tensor, nn
 
 import geomprobe as gp
 
@@ -82,6 +83,44 @@ def mean(values: Any) -> tuple[float, float]:
 def slope(x: Any, y: Any) -> tuple[float, float]:
     """Return the log-log slope of y, of shape (seeds, x), in x: mean over seeds, its error."""
     return mean([np.polyfit(np.log(x), np.log(row), 1)[0] for row in np.atleast_2d(y)])
+
+
+def train_together(
+    models: Sequence[nn.Module], x: Tensor, y: Tensor, *, steps: int, lr: float, batch: int = 0
+) -> None:
+    """Train networks of one architecture at once, by Adam with a falling step size.
+
+    Parameters
+    ----------
+    models : sequence of torch.nn.Module
+    x, y : Tensor
+        Inputs and classes of each network, of shape (models, n, ...) and (models, n).
+    steps : int
+    lr : float
+    batch : int
+        Samples of a step, drawn for each network anew; by default all.
+    """
+    parameters, _ = torch.func.stack_module_state(list(models))
+    each = torch.arange(len(models))[:, None]
+
+    def loss(values: dict[str, Tensor], inputs: Tensor, classes: Tensor) -> Tensor:
+        outputs = torch.func.functional_call(models[0], values, (inputs,))
+        return nn.functional.cross_entropy(outputs, classes)
+
+    losses = torch.func.vmap(loss)
+    optimizer = torch.optim.Adam(parameters.values(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        inputs, classes = x, y
+        if batch:
+            rows = torch.randint(x.shape[1], (len(models), batch))
+            inputs, classes = x[each, rows], y[each, rows]
+        optimizer.zero_grad()
+        losses(parameters, inputs, classes).sum().backward()
+        optimizer.step()
+        schedule.step()
+    for k, model in enumerate(models):
+        model.load_state_dict({name: value[k].detach() for name, value in parameters.items()})
 
 
 def reproduce(measure: Callable[[bool], tuple[list[Check], Any]]) -> None:
