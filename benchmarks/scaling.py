@@ -143,7 +143,7 @@ def main() -> None:
     from surroundings import surroundings
 
     asked = arguments(__doc__)
-    count, points = (4, 100) if asked.quick else (16, 1000)
+    count, points = (3, 50) if asked.quick else (16, 1000)
     result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, 1)}
     result |= {"checkpoints": count, "points": points, "cases": {}}
     names = chosen({name: name for name in ENGINES}, asked)
