@@ -87,10 +87,21 @@ def _size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width or height)
 
 
-def _data(spec: str, image_size: str | None = None) -> Any:
+def _size_for(data: str | None, text: str | None) -> tuple[int, int] | None:
+    size = _size(text)
+    if size is not None and (data is None or not Path(data).is_dir()):
+        raise ValueError(f"--image-size is for --data that is a folder of images, got {data}")
+    return size
+
+
+def _data(spec: str, image_size: tuple[int, int] | None) -> Any:
     from geomprobe.auditing.data_files import named_data
 
-    return named_data(spec, _size(image_size))
+    return named_data(spec, image_size)
+
+
+def _fingerprint(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
 
 
 @app.command()
@@ -136,14 +147,18 @@ def audit(
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output names a folder for the reports, and {output} is a file")
     conditions = [Condition.parse(text) for text in fail_on or ()]
+    size = _size_for(data, image_size)
     built = made_by(model)
+    fingerprint = None if weights is None else _fingerprint(weights)
     if weights is not None:
         load_weights(built, weights, trust_pickle=trust_pickle)
+        if _fingerprint(weights) != fingerprint:
+            raise ValueError(f"{weights} changed while it was read")
     else:
         typer.echo(f"no --weights: auditing the model as {model} builds it", err=True)
     report = run(
         built,
-        _data(data, image_size),
+        _data(data, size),
         loss=_loss(loss),
         layers=layers or "auto",
         exclude=exclude or (),
@@ -159,7 +174,7 @@ def audit(
     source = {
         "factory": model,
         "weights": None if weights is None else str(weights),
-        "sha256": None if weights is None else sha256(weights.read_bytes()).hexdigest(),
+        "sha256": fingerprint,
         "data": data,
     }
     report = replace(report, facts={**report.facts, **source})
@@ -212,7 +227,7 @@ def audit_many(
     from geomprobe.exceptions import FailedAnalysisWarning
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # What failed is listed below.
-    size = _size(image_size)
+    size = _size_for(data, image_size)
     reports = run(
         checkpoints,
         model,
@@ -246,6 +261,7 @@ def layers(
     data: Annotated[str | None, typer.Option(help=f"Show the model a batch of it. {DATA}")] = None,
     layers: Layers = None,
     exclude: Exclude = None,
+    image_size: ImageSize = None,
 ) -> None:
     """List the layers that an audit would observe, and those it would skip, with the reason.
 
@@ -256,10 +272,11 @@ def layers(
     from geomprobe.hooks.quiet import quiet
     from geomprobe.sampling import Probe, iterate_batches
 
+    size = _size_for(data, image_size)
     built = made_by(model)
     probe = Probe(built, layers or "auto", exclude=exclude or ())
     if data is not None:
-        batch = next(iter(iterate_batches(_data(data))))
+        batch = next(iter(iterate_batches(_data(data, size))))
         with quiet(probe.model), probe:
             forward(probe.model, batch.inputs)
     rows = [
@@ -290,6 +307,7 @@ def compare(
     ] = None,
     data: Annotated[str | None, typer.Option(help=f"For --model. {DATA}")] = None,
     loss: Annotated[str, typer.Option(help="For --model, as for audit.")] = "cross_entropy",
+    image_size: ImageSize = None,
 ) -> None:
     """Compare two audits, number by number.
 
@@ -298,6 +316,7 @@ def compare(
     from geomprobe.auditing import AuditReport
     from geomprobe.auditing import compare as run
 
+    size = _size_for(data, image_size)
     reports = [
         AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
     ]
@@ -306,7 +325,7 @@ def compare(
         if data is None:
             raise ValueError("--model looks at the loss between two models, and takes --data")
         pair = tuple(_weighted(made_by(model), report) for report in reports)
-        options = {"models": pair, "data": _data(data), "loss": _loss(loss)}
+        options = {"models": pair, "data": _data(data, size), "loss": _loss(loss)}
     typer.echo(run(*reports, names=(str(a), str(b)), **options).summary())
 
 
@@ -317,7 +336,7 @@ def _weighted(model: Any, report: Any) -> Any:
     weights = report.facts.get("weights")
     if weights is None:
         raise ValueError("a report names no weights: audit with --weights to compare models")
-    if sha256(Path(weights).read_bytes()).hexdigest() != report.facts.get("sha256"):
+    if _fingerprint(Path(weights)) != report.facts.get("sha256"):
         raise ValueError(f"{weights} is not the file that was audited: its SHA-256 differs")
     return load_weights(model, weights)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from hashlib import sha256
 from importlib.metadata import requires
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import geomprobe.auditing
 from geomprobe.auditing import AuditReport
 from geomprobe.cli import load_object, main
 
@@ -127,6 +129,21 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder, cli):
         done = cli("compare", "a", "b", "--model", "mine:build", *options)
         assert done.returncode == 2
         assert reason in done.stderr
+
+
+def test_the_fingerprint_is_of_the_weights_that_were_audited(folder, cli, monkeypatch):
+    file = weights(folder, "a.safetensors")
+    before = sha256((folder / file).read_bytes()).hexdigest()
+    whole = geomprobe.auditing.audit
+
+    def overtaken(*args, **options):
+        weights(folder, file, 2.0)
+        return whole(*args, **options)
+
+    monkeypatch.setattr("geomprobe.auditing.audit", overtaken)
+    arguments = ("--weights", file, "--data", "mine:data", "--analyzers", "persistent_homology")
+    assert cli("audit", "mine:build", *arguments, *QUICK).returncode == 0
+    assert AuditReport.from_json(folder / "audit" / "report.json").facts["sha256"] == before
 
 
 @pytest.mark.long

@@ -22,6 +22,11 @@ def named_checkpoints(checkpoints: Mapping[str, PathLike] | Iterable[PathLike]) 
         raise TypeError(f"checkpoints must be several paths, got the one path {checkpoints}")
     if isinstance(checkpoints, Mapping):
         names, paths = list(checkpoints), [Path(path) for path in checkpoints.values()]
+        if wrong := [name for name in names if not isinstance(name, str)]:
+            raise TypeError(
+                f"the names of the checkpoints must be str, got the {type(wrong[0]).__name__} "
+                f"{wrong[0]!r}"
+            )
     else:
         paths = [Path(path) for path in checkpoints]
         names = short_names(paths)

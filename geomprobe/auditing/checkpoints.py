@@ -33,17 +33,21 @@ class Row:
         Which number.
     estimates : tuple of Estimate or None
         What each report says; None where it does not hold the number.
+    repeat : int
+        How many numbers of this name come before it in a report.
     """
 
     analyzer: str
     subject: str
     stat: str
     estimates: tuple[Estimate | None, ...]
+    repeat: int = 0
 
     @property
     def metric(self) -> str:
         """The number's name, without ``geom/``."""
-        return metric_name(self.analyzer, self.subject, self.stat).removeprefix("geom/")
+        name = metric_name(self.analyzer, self.subject, self.stat).removeprefix("geom/")
+        return f"{name}#{self.repeat}" if self.repeat else name
 
     @cached_property
     def largest_z(self) -> float:
@@ -133,7 +137,7 @@ class Checkpoints:
         held = [dict(report.numbers()) for report in self.reports]
         keys = dict.fromkeys(key for numbers in held for key in numbers)
         rows = [
-            Row(*key[:3], tuple(numbers.get(key) for numbers in held))
+            Row(*key[:3], tuple(numbers.get(key) for numbers in held), repeat=key[3])
             for key in keys
             if sum(key in numbers for numbers in held) > 1
         ]
@@ -179,8 +183,9 @@ class Checkpoints:
         if not self.rankings:
             return "Not ranked: no number of the model that all reports hold has a score card."
         return (
-            "The smallest expected gap first; ≈ stands between neighbours within two standard "
-            "errors. An order is worth what the score card beside it says, on models of one family."
+            "The smallest expected gap first; ≈ stands between neighbours that are not told apart, "
+            "within two standard errors or without any. An order is worth what the score card "
+            "beside it says, on models of one family."
         )
 
     def ranking_summary(self) -> str:

@@ -218,7 +218,7 @@ def compare(
     facts = {
         name: (a.facts.get(name), b.facts.get(name))
         for name in dict.fromkeys([*a.facts, *b.facts])
-        if name != "seconds" and a.facts.get(name) != b.facts.get(name)
+        if name not in ("seconds", "estimated_seconds") and a.facts.get(name) != b.facts.get(name)
     }
     return Comparison(
         differences=tuple(sorted(pairs, key=_by_z)),

@@ -22,7 +22,8 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
     files : tuple of Path
         In the order of their names.
     labels : tuple of int
-        The place of the class of each file among the sorted names of the subfolders.
+        The place of the class of each file among the sorted names of the subfolders, also of those
+        without images. Hidden folders are no classes.
     size : (int, int), optional
         Height and width, to which each image is cut about its centre and scaled.
     """
@@ -35,6 +36,8 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
     def read(cls, path: PathLike, size: tuple[int, int] | None = None) -> ImageFolder:
         """Find what Pillow can open in the subfolders of a folder, at any depth.
 
+        Folders whose names begin with a dot, such as ``.ipynb_checkpoints``, are left out.
+
         Raises
         ------
         FileFormatError
@@ -44,14 +47,20 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
         from PIL import Image
 
         home, endings = Path(path), Image.registered_extensions()
-        files = [file for file in sorted(home.glob("*/**/*")) if file.suffix.lower() in endings]
+        files = [
+            file
+            for file in sorted(home.glob("*/**/*"))
+            if file.suffix.lower() in endings and not _is_hidden(file.relative_to(home).parent)
+        ]
         if not files:
             raise FileFormatError(
                 f"{home} holds no images in subfolders; expected a subfolder for each class, with "
                 "files such as .png or .jpg"
             )
-        named = [file.relative_to(home).parts[0] for file in files]
-        classes = sorted(set(named))
+        folders = (one.name for one in home.iterdir() if one.is_dir())
+        classes = sorted(name for name in folders if not name.startswith("."))
+        label = {name: number for number, name in enumerate(classes)}
+        labels = tuple(label[file.relative_to(home).parts[0]] for file in files)
         shapes = {_shape(file, size): file for file in files}
         if len(shapes) > 1:
             (one, this), (other, that), *_ = shapes.items()
@@ -59,7 +68,7 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
                 f"{this} is {_in_words(one)}, {that} is {_in_words(other)}: make all images alike, "
                 "or say to which size they are to be brought (--image-size)"
             )
-        return cls(tuple(files), tuple(map(classes.index, named)), size)
+        return cls(tuple(files), labels, size)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -82,6 +91,10 @@ class ImageFolder(Dataset[tuple[torch.Tensor, int]]):
                 return pixels(image), self.labels[index]
         except (OSError, SyntaxError, ValueError) as error:
             raise FileFormatError(f"{self.files[index]} cannot be read: {error}") from error
+
+
+def _is_hidden(folder: Path) -> bool:
+    return any(part.startswith(".") for part in folder.parts)
 
 
 def _shape(file: Path, size: tuple[int, int] | None) -> tuple[int, ...]:

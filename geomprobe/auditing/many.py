@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
+import sys
+import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from hashlib import sha256
+from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +23,9 @@ import torch
 from torch import nn
 
 import geomprobe
-from geomprobe.analyzer import Analyzer, resolve_analyzers
+from geomprobe.analyzer import resolve_analyzers
 from geomprobe.auditing.checkpoint_names import named_checkpoints
-from geomprobe.auditing.data_files import named_data
+from geomprobe.auditing.data_files import SUFFIXES, named_data
 from geomprobe.auditing.report import AuditReport
 from geomprobe.auditing.run import audit
 from geomprobe.exceptions import FailedAnalysisWarning, FileFormatError
@@ -85,17 +91,29 @@ def audit_many(
     Notes
     -----
     Call it again to go on: an audit that came to its end is not made again unless the checkpoint,
-    what ``model``, ``data`` and the options say, or the version of geomprobe is another. Models and
-    data that are objects of classes are told apart by the names of these alone. Each audit is
-    made by one thread, so that it does not depend on how many there are, or where.
+    what ``model``, ``data`` and the options say, or the version of geomprobe is another. Arrays are
+    told apart by what they hold. Other models and data are told apart by their names alone if they
+    are functions or classes, and by those of their classes if they are objects. Options are told
+    apart by what they hold: what has no plain words, such as a module, a trajectory or a lambda, by
+    its pickle, and where there is none, or it is another in each process, the audits are made
+    again. Each audit is made by one thread, so that it does not depend on how many there are, or
+    where.
     """
     from tqdm.auto import tqdm
 
+    options = {
+        name: list(one) if isinstance(one, Iterator | KeysView | ValuesView) else one
+        for name, one in options.items()
+    }
     paths = named_checkpoints(checkpoints)
     _require_usable(paths, model, data, options)
     home = Path(output).resolve()
     home.mkdir(parents=True, exist_ok=True)
-    told = {"factory": _in_words(model), "data": _in_words(data), "options": _in_words(options)}
+    told = {
+        "factory": _in_words(model),
+        "data": _in_words(data),
+        "options": _in_words(options, exact=True),
+    }
     one = _Audit(model, data, home, trust_pickle, options, told)
     left = [(name, path) for name, path in paths.items() if not one.is_done(name, path)]
     reasons = dict.fromkeys((name for name, _ in left), "not audited: interrupted before its turn")
@@ -150,7 +168,7 @@ class _Audit:
         return ""
 
     def _report(self, path: Path) -> AuditReport:
-        seed = self.options.get("seed", 0)
+        seed, before = self.options.get("seed", 0), self._facts(path)
         try:
             with one_at_a_time(), streams_kept(seed), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FailedAnalysisWarning)  # The report says it.
@@ -162,7 +180,9 @@ class _Audit:
             return self._failed(path, f"{type(error).__name__}: {error}")
         if report.facts["interrupted"]:
             raise KeyboardInterrupt
-        return replace(report, facts={**report.facts, **self._facts(path)})
+        if self._facts(path) != before:  # No one knows which of the two the numbers are about.
+            return self._failed(path, "the checkpoint changed while it was audited")
+        return replace(report, facts={**report.facts, **before})
 
     def _failed(self, path: Path, reason: str) -> AuditReport:
         facts = {"versions": {"geomprobe": geomprobe.__version__}, "audited": False}
@@ -197,7 +217,7 @@ class _Audit:
         found = self._found(name, path)
         if found is not None and (_is_complete(found) or not reason):
             return found
-        return self._failed(path, reason or "its report was removed")
+        return self._failed(path, reason or "its report was removed, or the checkpoint has changed")
 
 
 def _is_complete(report: AuditReport | None) -> bool:
@@ -227,8 +247,14 @@ def _require_usable(paths: Mapping[str, Path], model: Any, data: Any, options: A
             "model must be MODULE:CALLABLE, a callable that makes a model, or a model, got "
             f"{type(model).__name__}"
         )
-    if isinstance(data, str) and not Path(data).exists():
-        load_object(data)
+    if isinstance(data, str) and not Path(data).is_dir():
+        if not Path(data).exists():
+            load_object(data)
+        elif not data.endswith(SUFFIXES):
+            raise ValueError(
+                f"{data} cannot be read: data are a {' or '.join(SUFFIXES)} file, a folder of "
+                "images, or MODULE:CALLABLE"
+            )
     if isinstance(data, Iterator):
         raise TypeError(
             f"data must last for many audits, and a {type(data).__name__} is used up by the first: "
@@ -246,24 +272,84 @@ def _fingerprint(path: Path) -> str | None:
         return None
 
 
-def _in_words(value: Any) -> Any:
-    """Return a value in JSON types, to know it again by: objects by the name of their class."""
+def _in_words(value: Any, *, exact: bool = False) -> Any:
+    """Return a value in JSON types, to know it again by.
+
+    Objects that are no plain values are known by the names of their classes, and functions by their
+    own; exactly, by all that they hold.
+    """
+    words = partial(_in_words, exact=exact)
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _in_words(one) for name, one in value.items()}
+        if all(isinstance(name, str) for name in value):
+            return {name: words(one) for name, one in value.items()}
+        return [[words(name), words(one)] for name, one in value.items()]
     if isinstance(value, list | tuple):
-        return [_in_words(one) for one in value]
+        return [words(one) for one in value]
+    if isinstance(value, AbstractSet):
+        return sorted((words(one) for one in value), key=json.dumps)
     if isinstance(value, partial):
-        return [_in_words(one) for one in (value.func, *value.args, value.keywords)]
-    if isinstance(value, torch.Tensor):
-        return _in_words(value.detach().cpu().flatten().view(torch.uint8).numpy())
+        return [words(one) for one in (value.func, *value.args, value.keywords)]
+    if _is_plain_tensor(value):
+        plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous().flatten()
+        content = plain.view(torch.uint8).numpy()
+        return _array_in_words(str(value.dtype).removeprefix("torch."), value.shape, content)
     if isinstance(value, np.ndarray):
-        return sha256(np.ascontiguousarray(value).ravel().view(np.uint8).data).hexdigest()
-    if isinstance(value, Analyzer) and is_dataclass(value):
-        return repr(value)
+        if value.dtype.hasobject:
+            return [str(value.dtype), list(value.shape), words(value.ravel().tolist())]
+        content = np.ascontiguousarray(value).ravel().view(np.uint8)
+        return _array_in_words(str(value.dtype), value.shape, content)
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}:{named.__qualname__}"
+    name = f"{getattr(named, '__module__', None)}:{named.__qualname__}"
+    if not exact or (named is value and _is_importable(value)):
+        return name
+    if named is not value and is_dataclass(value) and _is_importable(named):
+        held = {one.name: getattr(value, one.name) for one in fields(value)}
+        if not {*getattr(value, "__dict__", ())} - {*held}:
+            return [name, words(held)]
+    return f"{name} {_pickled(value)}"
+
+
+def _array_in_words(dtype: str, shape: Iterable[int], content: np.ndarray[Any, Any]) -> str:
+    return f"{dtype} {(*shape,)} {sha256(content.data).hexdigest()}"
+
+
+def _is_importable(value: Any) -> bool:
+    """Whether a function or class is what its name stands for, in every process."""
+    module = getattr(value, "__module__", None)
+    if module == "__main__" or module not in sys.modules:
+        return False
+    try:
+        return attrgetter(value.__qualname__)(sys.modules[module]) is value
+    except AttributeError:
+        return False
+
+
+def _pickled(value: Any) -> str:
+    """Return the SHA-256 of a pickle, or what no other value has."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, one: Any) -> Any:
+            """Stand in for what has another pickle in each process."""
+            if _is_plain_tensor(one) or type(one) in (set, frozenset):
+                return _in_words(one, exact=True)
+            return None
+
+    file = BytesIO()
+    try:
+        Pickler(file).dump(value)
+    except Exception:  # Whatever an object's own way of being pickled raises.
+        return uuid.uuid4().hex
+    return sha256(file.getvalue()).hexdigest()
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    strided = isinstance(value, torch.Tensor) and value.layout is torch.strided
+    return strided and not value.is_meta
 
 
 def _write_table(path: Path, reports: Mapping[str, AuditReport]) -> None:

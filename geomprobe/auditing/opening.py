@@ -169,7 +169,9 @@ def curvature(findings: tuple[Finding, ...]) -> Sentence | None:
     """Say what the largest curvature of the loss is."""
     for at, finding in enumerate(findings):
         largest = finding.scalars.get("largest_eigenvalue")
-        if largest is not None and "hessian_density" in finding.arrays:
+        if largest is None or math.isnan(largest.value):
+            continue
+        if "hessian_density" in finding.arrays:
             return Sentence(
                 "The largest ",
                 "curvature of the loss",

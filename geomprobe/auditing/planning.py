@@ -20,9 +20,7 @@ _LARGEST_POWER = 3.0
 _FOR_TRIALS = 1 / 4  # Of the budget.
 
 
-def planned(
-    analyzers: Sequence[Analyzer], evidence: Evidence, *, seconds: float
-) -> dict[str, float]:
+def planned(analyzers: Sequence[Analyzer], evidence: Evidence, *, seconds: float) -> list[float]:
     """Estimate what analyzers will take, in seconds, by trials on small parts of the evidence.
 
     Parameters
@@ -30,27 +28,28 @@ def planned(
     analyzers : sequence of Analyzer
     evidence : Evidence
     seconds : float
-        Of the budget, a quarter of which trials may take.
+        Of the budget. No trial begins after a quarter of them; one that has begun is not stopped.
 
     Returns
     -------
-    dict of str to float
-        By name; NaN where it is not known, for want of time or since a trial failed.
+    list of float
+        One an analyzer; NaN where it is not known, for want of time or since a trial failed.
     """
     deadline = time.perf_counter() + seconds * _FOR_TRIALS
-    found = {}
+    found = []
     for analyzer in analyzers:
-        late = time.perf_counter() >= deadline
-        found[analyzer.name] = math.nan if late else estimated_seconds(analyzer, evidence)
+        left = deadline - time.perf_counter()
+        found.append(estimated_seconds(analyzer, evidence, left) if left > 0 else math.nan)
     return found
 
 
-def estimated_seconds(analyzer: Analyzer, evidence: Evidence) -> float:
+def estimated_seconds(analyzer: Analyzer, evidence: Evidence, most: float = math.inf) -> float:
     """Estimate what an analyzer will take from a sixteenth and an eighth of points and samples.
 
     The two times give the power with which the time grows, at most a cube, and that gives the
     time for the whole. Where so small parts hold less than 24 points and 4 samples, they hold these
-    instead, and are taken for what they are.
+    instead, and are taken for what they are. A first trial that takes longer than ``most`` is the
+    only one: the whole takes as long at least.
 
     Returns
     -------
@@ -62,6 +61,8 @@ def estimated_seconds(analyzer: Analyzer, evidence: Evidence) -> float:
     whole = _part(analyzer, evidence, 1)
     small, large = (_part(analyzer, evidence, part) for part in _PARTS)
     first, failed = _timed(analyzer, small)
+    if first > most:
+        return math.nan if failed else first
     if first < _WARM:
         first, failed = _timed(analyzer, small)
     second, failed_too = _timed(analyzer, large)
@@ -85,7 +86,8 @@ def _part(analyzer: Analyzer, evidence: Evidence, part: int) -> Evidence:
     data = evidence.data
     if data is not None:
         data = data.take(slice(0, _some(len(data), part, _FEWEST_SAMPLES)))
-    return replace(evidence, clouds=CloudSet(clouds), data=data)
+    # What analyzers share is of this evidence alone: a part must not leave the whole its own.
+    return replace(evidence, clouds=CloudSet(clouds), data=data, _shared={})
 
 
 def _some(count: int, part: int, fewest: int) -> int:

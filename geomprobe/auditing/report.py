@@ -115,7 +115,7 @@ class AuditReport(ByValue):
                 findings=tuple(Finding.from_dict(finding) for finding in document["findings"]),
                 layers=document["layers"],
                 readings=document["readings"],
-                caveats=dict(document["caveats"]),
+                caveats=dict(document.get("caveats", {})),
                 facts=document["facts"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:

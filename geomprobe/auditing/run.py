@@ -116,7 +116,7 @@ def audit(
         strict=strict,
     )
     findings: list[Finding] = []
-    plan: dict[str, float] = {}
+    plan = [math.nan] * len(chosen)
     interrupted = False
 
     def remaining() -> float:
@@ -143,8 +143,7 @@ def audit(
         try:
             if budget_minutes is not None:
                 plan = planned(chosen, evidence, seconds=remaining())
-            for analyzer in bar:
-                needed = plan.get(analyzer.name, math.nan)
+            for analyzer, needed in zip(bar, plan, strict=True):
                 if reason := left_out(needed, remaining(), budget_minutes or math.inf):
                     findings.append(Finding(analyzer.name, "model", failed=reason))
                     continue
@@ -153,6 +152,10 @@ def audit(
                     bar.set_postfix_str(f"{finding.analyzer} {finding.subject}")
         except KeyboardInterrupt:
             interrupted = True
+    estimated = dict[str, float]()
+    for analyzer, needed in zip(chosen, plan, strict=True):
+        estimated[analyzer.name] = estimated.get(analyzer.name, 0.0) + needed
+    budgeted = {"budget_minutes": budget_minutes, "estimated_seconds": estimated}
     facts = {
         "model": type(probe.model).__name__,
         "parameters": sum(p.numel() for p in probe.model.parameters()),
@@ -165,7 +168,7 @@ def audit(
         **({} if trajectory is None else {"trajectory": f"{len(trajectory)} points"}),
         "seed": seed,
         "seconds": time.perf_counter() - started,
-        **({"budget_minutes": budget_minutes, "estimated_seconds": plan} if plan else {}),
+        **({} if budget_minutes is None else budgeted),
         "interrupted": interrupted,
         "versions": {
             "geomprobe": geomprobe.__version__,

@@ -19,7 +19,15 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "representation_similarity",
     ),
     "Tropical": ("region_density", "region_crossings", "effective_degree"),
-    "Landscape": ("curvature", "critical_point", "loss_slice", "training_path", "conservation"),
+    "Landscape": (
+        "curvature",
+        "critical_point",
+        "loss_slice",
+        "margins",
+        "gradient_noise",
+        "training_path",
+        "conservation",
+    ),
 }
 
 #: Where analyzers of other packages are.

@@ -52,6 +52,8 @@ class Combination:
         if below == 0:
             return Estimate.undefined(f"{' * '.join(self.divisors)} is 0")
         value = math.prod(measures[name].value for name in self.factors) / below
+        if math.isnan(value):
+            return Estimate.undefined(f"{self.formula} is not a number")
         return Estimate(value)
 
     def of_table(self, table: pd.DataFrame) -> pd.Series:

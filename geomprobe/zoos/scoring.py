@@ -139,7 +139,7 @@ def score_zoo(
         )
     seconds = {
         column.removeprefix("seconds."): float(kept[column].median())
-        for column in kept
+        for column in map(str, kept)
         if column.startswith("seconds.")
     }
     return ZooScores(protocol, target, tables, _left_out(protocol, rows), seconds, openings)
@@ -177,8 +177,10 @@ def _converged(
             f"none of {len(rows)} models of zoo {protocol.name} has measures; most often: {most}"
         )
     for one in COMBINATIONS:  # Of records that are older than the combination.
-        if one.name not in kept and {*one.parts} <= {*kept}:
-            kept = kept.assign(**{one.name: one.of_table(kept)})
+        if {*one.parts} <= {*kept}:
+            made = one.of_table(kept)
+            known = kept[one.name].fillna(made) if one.name in kept else made
+            kept = kept.assign(**{one.name: known})
     axes = [axis for axis in protocol.axes if kept[_column(axis)].nunique() > 1]
     names = [name for name in MEASURES if name in kept]
     for name in names:
@@ -226,7 +228,8 @@ def _left_out(protocol: ZooProtocol, rows: pd.DataFrame) -> pd.DataFrame:
 def _record_opening(home: ZooFolder, measures: pd.DataFrame) -> int:
     path = home.path / _OPENINGS
     openings = read_json(path) if path.exists() else []
-    digest = sha256(measures.to_csv(index=False).encode()).hexdigest()
+    looked_at = measures.to_csv(index=False) + repr(COMBINATIONS)
+    digest = sha256(looked_at.encode()).hexdigest()
     # The same measures again show nothing new.
     if digest not in [opening["measures"] for opening in openings]:
         when = datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -128,3 +128,15 @@ def test_the_page_has_the_order_the_verdict_the_numbers_and_what_failed(scored, 
 def test_bad_input(reports, names, error, said):
     with pytest.raises(error, match=said):
         Checkpoints(reports, names)
+
+
+def test_numbers_of_one_name_stay_apart():
+    twice = [
+        AuditReport(
+            tuple(Finding("a", "model", {"x": Estimate(v, exact=True)}) for v in values),
+            (),
+            facts={},
+        )
+        for values in ((1.0, 2.0), (1.0, 3.0))
+    ]
+    assert sorted(row.metric for row in compared(*twice).rows) == ["a/model/x", "a/model/x#1"]

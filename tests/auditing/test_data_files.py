@@ -70,6 +70,17 @@ def test_a_folder_of_images_gives_a_class_for_each_subfolder(tmp_path):
     assert batch.targets.tolist() == [0, 1]
 
 
+def test_labels_count_subfolders_without_images_and_no_hidden_ones(tmp_path):
+    (tmp_path / "ant").mkdir()
+    grey(tmp_path / "cat" / "a.png", 1)
+    grey(tmp_path / "cat" / ".cache" / "a.png", 1)
+    grey(tmp_path / ".ipynb_checkpoints" / "a.png", 1, (9, 9))
+    grey(tmp_path / "dog" / "a.png", 1)
+    data = named_data(str(tmp_path))
+    assert [file.parent.name for file in data.files] == ["cat", "dog"]
+    assert data.labels == (1, 2)
+
+
 def test_pixels_of_all_modes_lie_between_nought_and_one():
     red = pixels(Image.new("RGB", (2, 3), (255, 0, 51)))
     assert red.shape == (3, 3, 2)
@@ -130,6 +141,11 @@ def test_a_folder_of_images_is_audited_from_the_command_line(tmp_path, monkeypat
     for arguments, code, said in (
         ([*command, *options], 0, "1 layer observed"),
         ([*command[:4], "--image-size", "5 by 4"], 2, "takes HEIGHTxWIDTH"),
+        (["layers", *command[1:]], 0, "12 x 2"),
+        (["audit", "none:build", "--data", "none:data", "--image-size", "5"], 2, "is a folder of"),
+        (["audit-many", "none:b", "a", "--data", "none:d", "--image-size", "5"], 2, "is a folder"),
+        (["layers", "none:build", "--image-size", "5"], 2, "is a folder of images"),
+        (["compare", "a", "b", "--image-size", "5"], 2, "is a folder of images"),
     ):
         monkeypatch.setattr(sys, "argv", ["geomprobe", *arguments])
         with pytest.raises(SystemExit) as done:

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+import threading
 from functools import wraps
 
 import numpy as np
@@ -202,6 +203,8 @@ def test_memory_that_runs_out_is_a_failed_finding(tmp_path, weights):
         ({"data": iter([X])}, TypeError, "is used up by the first"),
         ({"analyzers": "persistent_homolgy"}, ValueError, "Did you mean"),
         ({"layer": "0"}, TypeError, r"takes no \['layer'\]"),
+        ({"checkpoints": {0: "a.safetensors"}}, TypeError, "must be str, got the int 0"),
+        ({"data": __file__}, ValueError, r"test_many\.py cannot be read: data are a \.npz"),
     ],
 )
 def test_what_cannot_be_used_is_refused_before_any_audit(tmp_path, weights, change, error, said):
@@ -218,9 +221,78 @@ def test_objects_are_known_again_by_their_class_and_arrays_by_what_they_hold():
     assert words(torch.tensor(1.0)) != words(torch.tensor(2.0, dtype=torch.bfloat16))
     assert words({"a": (1, None)}) == {"a": [1, None]}
     assert words(build()) == "torch.nn.modules.container:Sequential"
-    assert words(gp.load_analyzer("persistent_homology", max_dim=0)) != words(
-        gp.load_analyzer("persistent_homology")
-    )
+    analyzers = [gp.load_analyzer("persistent_homology", max_dim=one) for one in (0, 1)]
+    assert words(analyzers[0], exact=True) != words(analyzers[1], exact=True)
+
+
+class Counted:
+    """An analyzer that is no dataclass."""
+
+    name, needs, readings = "counted", frozenset(), {}
+
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self, evidence):
+        yield gp.Finding("counted", "model", {"most": gp.Estimate(self.most, exact=True)})
+
+
+def trajectory(scale):
+    return gp.Trajectory(scale * np.ones((3, 2)), np.arange(3), np.ones(3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda one: nn.CrossEntropyLoss(label_smoothing=0.5 if one else 0.0),
+        lambda one: nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 1.0 + one])),
+        lambda one: (lambda a, b: a) if one else (lambda a, b: b),
+        lambda one: np.int64(5 if one else 3),
+        lambda one: {"3", "5"} if one else {"3"},
+        lambda one: Counted(one),
+        lambda one: [Counted(one)],
+        lambda one: nn.functional.mse_loss if one else nn.functional.cross_entropy,
+        trajectory,
+        lambda one: X if one else X.view(4, 60),
+        lambda one: X if one else X.view(torch.int32),
+        lambda one: X[::2, 0] if one else X[::2, 1],
+    ],
+)
+def test_options_are_known_again_by_all_that_they_hold(make):
+    def told(one):
+        return many._in_words({"option": make(one)}, exact=True)
+
+    assert told(0) == told(0) != told(1) == told(1)
+
+
+def test_options_that_cannot_be_told_are_never_known_again():
+    lock = {"loss": threading.Lock().acquire}
+    assert many._in_words(lock, exact=True) != many._in_words(lock, exact=True)
+    assert many._in_words(lock) == many._in_words(lock)
+    assert many._in_words({1: 2}) != many._in_words({"1": 2})
+
+
+def test_options_may_be_used_up_by_the_first_who_asks(tmp_path, weights):
+    options = {**QUICK, "analyzers": (one for one in [Counted(4)]), "layers": iter(["0"])}
+    reports = gp.audit_many(weights[:2], build, (X, Y), output=tmp_path / "out", **options)
+    for report in reports.values():
+        assert [finding.failed for finding in report.findings] == [None]
+        assert report.findings[0].scalars["most"].value == 4
+
+
+def test_a_checkpoint_that_changes_meanwhile_has_no_report(tmp_path, weights):
+    def data():
+        if not written:
+            written.append(save_file({**build().state_dict()}, weights[0]))
+        return X, Y
+
+    written = []
+    arguments = {"output": tmp_path / "out", **QUICK}
+    with pytest.warns(FailedAnalysisWarning, match="1 are partial: epoch-0"):
+        reports = gp.audit_many(weights[:1], build, data, **arguments)
+    [failed] = reports["epoch-0"].findings
+    assert failed.failed == "the checkpoint changed while it was audited"
+    assert not gp.audit_many(weights[:1], build, data, **arguments)["epoch-0"].partial
 
 
 def test_the_same_from_the_command_line(tmp_path, weights, monkeypatch, capsys):

@@ -248,6 +248,16 @@ def test_trials_leave_everything_as_it_was_and_their_failures_are_no_findings():
     assert all(module.training for module in model.modules())
 
 
+def test_a_budget_changes_no_number():
+    """Trials are on parts of the evidence, of which nothing may stay: no Fisher Gram either."""
+    names = ["fisher_information", "effective_dimension"]
+    plain, budgeted = (
+        quick(network(), many(200), analyzers=names, points=100, samples=32, budget_minutes=minutes)
+        for minutes in (None, 50)
+    )
+    assert dict(budgeted.numbers()) == dict(plain.numbers())
+
+
 def test_real_analyzers_fit_into_a_budget_and_the_plan_is_in_the_facts():
     report = quick(network(), many(200), points=100, samples=32, budget_minutes=5)
     assert not report.partial

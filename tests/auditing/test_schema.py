@@ -109,7 +109,7 @@ def test_broken_reports_do_not_fit(validator, document, path, value):
 
 
 @pytest.mark.parametrize(
-    "part", ["kind", "schema_version", "facts", "layers", "readings", "caveats", "findings"]
+    "part", ["kind", "schema_version", "facts", "layers", "readings", "findings"]
 )
 def test_no_part_may_be_missing(validator, document, part):
     assert not validator.is_valid({name: document[name] for name in document if name != part})

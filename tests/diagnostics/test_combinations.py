@@ -24,6 +24,8 @@ def test_what_cannot_be_combined_is_nan_with_the_reason():
     known = {"a": Estimate(2.0, exact=True), "b": Estimate(3.0, exact=True)}
     missing = RATIO.of({**known, "c": Estimate.undefined("too few")})
     assert "c: too few" in missing.note
+    infinite = {n: Estimate(math.inf, exact=True) for n in "abc"}
+    assert "not a number" in RATIO.of(infinite).note
     assert "c is 0" in RATIO.of({**known, "c": Estimate(0.0, exact=True)}).note
 
 
