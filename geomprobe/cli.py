@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -313,13 +314,10 @@ def compare(
 
     Importing MODULE runs its code, so name only modules that you trust.
     """
-    from geomprobe.auditing import AuditReport
     from geomprobe.auditing import compare as run
 
     size = _size_for(data, image_size)
-    reports = [
-        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in (a, b)
-    ]
+    reports = _reports((a, b))
     options: dict[str, Any] = {}
     if model is not None:
         if data is None:
@@ -327,6 +325,15 @@ def compare(
         pair = tuple(_weighted(made_by(model), report) for report in reports)
         options = {"models": pair, "data": _data(data, size), "loss": _loss(loss)}
     typer.echo(run(*reports, names=(str(a), str(b)), **options).summary())
+
+
+def _reports(paths: Iterable[Path]) -> tuple[Any, ...]:
+    """Read reports, each from its file or from the folder of an audit."""
+    from geomprobe.auditing import AuditReport
+
+    return tuple(
+        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in paths
+    )
 
 
 def _weighted(model: Any, report: Any) -> Any:
@@ -351,12 +358,9 @@ def rank(
     ] = None,
 ) -> None:
     """Put audits side by side, and rank checkpoints of one family by what has been scored."""
-    from geomprobe.auditing import AuditReport, Checkpoints
+    from geomprobe.auditing import Checkpoints
 
-    reports = [
-        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in paths
-    ]
-    compared = Checkpoints(tuple(reports), tuple(map(str, paths)))
+    compared = Checkpoints(_reports(paths), tuple(map(str, paths)))
     typer.echo(compared.summary())
     if output is not None:
         typer.echo(f"\n{compared.to_html(output)}")
