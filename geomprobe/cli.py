@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,10 +100,6 @@ def _data(spec: str, image_size: tuple[int, int] | None) -> Any:
     return named_data(spec, image_size)
 
 
-def _fingerprint(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
-
-
 @app.command()
 def audit(
     model: Model,
@@ -142,6 +137,7 @@ def audit(
     from geomprobe.auditing.conditions import Condition
     from geomprobe.clouds import Trajectory
     from geomprobe.exceptions import FailedAnalysisWarning
+    from geomprobe.storage import checksum
     from geomprobe.weights import load_weights
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed
@@ -150,10 +146,10 @@ def audit(
     conditions = [Condition.parse(text) for text in fail_on or ()]
     size = _size_for(data, image_size)
     built = made_by(model)
-    fingerprint = None if weights is None else _fingerprint(weights)
+    fingerprint = None if weights is None else checksum(weights)
     if weights is not None:
         load_weights(built, weights, trust_pickle=trust_pickle)
-        if _fingerprint(weights) != fingerprint:
+        if checksum(weights) != fingerprint:
             raise ValueError(f"{weights} changed while it was read")
     else:
         typer.echo(f"no --weights: auditing the model as {model} builds it", err=True)
@@ -338,12 +334,13 @@ def _reports(paths: Iterable[Path]) -> tuple[Any, ...]:
 
 def _weighted(model: Any, report: Any) -> Any:
     """Return a model with the weights that a report is about."""
+    from geomprobe.storage import checksum
     from geomprobe.weights import load_weights
 
     weights = report.facts.get("weights")
     if weights is None:
         raise ValueError("a report names no weights: audit with --weights to compare models")
-    if _fingerprint(Path(weights)) != report.facts.get("sha256"):
+    if checksum(weights) != report.facts.get("sha256"):
         raise ValueError(f"{weights} is not the file that was audited: its SHA-256 differs")
     return load_weights(model, weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -99,6 +100,15 @@ def write_json(path: PathLike, document: Any) -> Path:
     """Write a document of JSON types as strict JSON (never ``NaN``), atomically."""
     text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return write_atomically(path, text.encode())
+
+
+def checksum(path: PathLike) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits; it is never in memory as a whole."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as content:
+        while chunk := content.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_json(path: PathLike) -> Any:

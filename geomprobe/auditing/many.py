@@ -32,7 +32,7 @@ from geomprobe.exceptions import FailedAnalysisWarning, FileFormatError
 from geomprobe.findings import Finding
 from geomprobe.hooks.quiet import streams_kept
 from geomprobe.named_objects import load_object, made_by
-from geomprobe.storage import PathLike, encode, write_atomically
+from geomprobe.storage import PathLike, checksum, encode, write_atomically
 from geomprobe.sweeps import Lost, one_at_a_time, sweep
 from geomprobe.weights import load_weights
 
@@ -267,7 +267,7 @@ def _require_usable(paths: Mapping[str, Path], model: Any, data: Any, options: A
 
 def _fingerprint(path: Path) -> str | None:
     try:
-        return sha256(path.read_bytes()).hexdigest()
+        return checksum(path)
     except OSError:
         return None
 

@@ -6,7 +6,6 @@ Whatever is written is whole and on the disk before anything names it.
 from __future__ import annotations
 
 import errno
-import hashlib
 import operator
 import os
 import re
@@ -17,7 +16,7 @@ from typing import Any
 
 from geomprobe.clouds import CloudSet, PointCloud
 from geomprobe.exceptions import FileFormatError
-from geomprobe.storage import read_json, write_json
+from geomprobe.storage import checksum, read_json, write_json
 
 MANIFEST, INCOMING = "manifest.json", "incoming.safetensors"
 SHARD_NAME = re.compile(r"(\d{12,})-([0-9a-f]{16})\.safetensors")
@@ -83,7 +82,7 @@ def write_shard(folder: Path, step: int, clouds: CloudSet) -> Shard:
     """Bring the clouds of a step to the disk; nothing names them yet."""
     incoming = folder / INCOMING
     clouds.save(incoming)
-    shard = Shard(step, _shapes(clouds), incoming.stat().st_size, _sha256(incoming))
+    shard = Shard(step, _shapes(clouds), incoming.stat().st_size, checksum(incoming))
     os.replace(incoming, folder / shard.file)
     sync_names(folder)
     return shard
@@ -94,7 +93,7 @@ def read_shard(folder: Path, shard: Shard) -> CloudSet:
     file = folder / shard.file
     try:
         _require(file.stat().st_size == shard.size, f"its size is not {shard.size} bytes")
-        _require(_sha256(file) == shard.sha256, "its checksum is another")
+        _require(checksum(file) == shard.sha256, "its checksum is another")
         clouds = CloudSet.load(file)
         _require(_shapes(clouds) == shard.layers, "its layers are others")
         return clouds
@@ -111,21 +110,13 @@ def read_shard(folder: Path, shard: Shard) -> CloudSet:
 def describe_shard(file: Path) -> Shard:
     """Tell of a shard what the manifest would; its name says what it has to be."""
     step, digest = file.stem.split("-")
-    sha256 = _sha256(file)
+    sha256 = checksum(file)
     _require(sha256.startswith(digest), f"{file}: its checksum is not that of its name")
     return Shard(int(step), _shapes(CloudSet.load(file)), file.stat().st_size, sha256)
 
 
 def _shapes(clouds: CloudSet) -> dict[str, tuple[int, int]]:
     return {layer: (len(cloud), cloud.points.shape[1]) for layer, cloud in clouds.items()}
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open(file, "rb") as content:
-        while chunk := content.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # --- the manifest -------------------------------------------------------------------------------
