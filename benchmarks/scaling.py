@@ -138,25 +138,24 @@ def in_a_process(name: str, jobs: int, folder: Path, points: int) -> dict[str, A
 
 def main() -> None:
     """Measure, print a table, and write the figures as JSON."""
-    from peers import arguments, chosen, write
+    from benchmark import Benchmark
     from summaries import summary
-    from surroundings import surroundings
 
-    asked = arguments(__doc__)
-    count, points = (3, 50) if asked.quick else (16, 1000)
-    result: dict[str, Any] = {"quick": asked.quick, **surroundings(PACKAGES, 1)}
-    result |= {"checkpoints": count, "points": points, "cases": {}}
-    names = chosen({name: name for name in ENGINES}, asked)
+    bench = Benchmark("scaling", __doc__, PACKAGES, 1)
+    count, points = (3, 50) if bench.quick else (16, 1000)
+    bench.result |= {"checkpoints": count, "points": points}
+    cases: dict[str, Any] = bench.result["cases"]
+    names = bench.chosen({name: name for name in ENGINES})
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoints(Path(folder), count)
         runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        for number in range(asked.rounds):
+        for number in range(bench.asked.rounds):
             for name in names if number % 2 else reversed(names):
                 runs[name].append(in_a_process(name, 2, Path(folder), points))
     for name, some in runs.items():
         failed = next((one["failed"] for one in some if "failed" in one), "")
         if failed:
-            result["cases"][name] = {"failed": failed}
+            cases[name] = {"failed": failed}
             print(f"{name:<8}{failed}")
             continue
         row: dict[str, Any] = {"seconds": summary([one["seconds"] for one in some])}
@@ -165,10 +164,10 @@ def main() -> None:
             pairs = zip(serial, some, strict=True)
             row["times_faster"] = summary([one["seconds"] / two["seconds"] for one, two in pairs])
             row["same_findings"] = all(one["findings"] == serial[0]["findings"] for one in some)
-        result["cases"][name] = row
+        cases[name] = row
         faster = row.get("times_faster", {}).get("median", float("nan"))
         print(f"{name:<8}{row['seconds']['median']:>8.1f} s{faster:>8.2f} times faster")
-    write(result, asked, "scaling.json")
+    bench.write()
 
 
 if __name__ == "__main__":
