@@ -50,7 +50,7 @@ long: $(giotto)/.installed-test $(modern)/.installed  ## run the tests that take
 	$(call pytest,$(giotto)) -m long || [ $$? -eq 5 ]
 	$(call pytest,$(modern)) -m long || [ $$? -eq 5 ]
 
-bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour; wants a quiet machine)
+bench: $(bench)/.installed $(modern)/.installed  ## measure time and memory beside the peers (an hour; wants a quiet machine)
 	$(bench)/bin/python benchmarks/capture.py
 	$(bench)/bin/python benchmarks/homology.py
 	$(bench)/bin/python benchmarks/mst.py
@@ -60,7 +60,7 @@ bench: $(bench)/.installed  ## measure time and memory beside the peers (an hour
 	$(bench)/bin/python benchmarks/neurovarieties.py
 	$(bench)/bin/python benchmarks/fisher.py
 	$(bench)/bin/python benchmarks/landscape.py
-	$(bench)/bin/python benchmarks/callbacks.py
+	$(modern)/bin/python benchmarks/callbacks.py
 	$(bench)/bin/python benchmarks/scaling.py
 	$(bench)/bin/python docs/paper/tables.py
 

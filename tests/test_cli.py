@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 
 import geomprobe.auditing
 from geomprobe.auditing import AuditReport
-from geomprobe.cli import load_object, main
+from geomprobe.cli import main
+from geomprobe.named_objects import load_object
 
 USER_CODE = """
 import torch

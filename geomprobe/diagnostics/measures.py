@@ -148,8 +148,10 @@ GROUPS: tuple[Group, ...] = (
             Measure(
                 "fisher_trace", 1, "Tr F", "Jastrzebski et al. 2021", "fisher_information/trace"
             ),
-            Measure("gradient_noise", 1, "Tr C - ‖mean g‖^2", _JIANG),
-            Measure("moment_over_fisher", 1, "Tr C / Tr F", "Thomas et al. 2020"),
+            Measure("gradient_noise", 1, "Tr C - ‖mean g‖^2", _JIANG, "gradient_noise/noise_trace"),
+            Measure(
+                "moment_over_fisher", 1, "Tr C / Tr F", "Thomas et al. 2020", "curvature/c_over_f"
+            ),
             Measure("fisher_rao", 1, "w^T F w", "Liang et al. 2019"),
         ),
     ),
@@ -304,7 +306,15 @@ GROUPS: tuple[Group, ...] = (
         "learning_coefficient",
         learning_coefficient,
         False,
-        (Measure("learning_coefficient", 1, "local, by short chains", "Lau et al. 2023"),),
+        (
+            Measure(
+                "learning_coefficient",
+                1,
+                "local, by short chains",
+                "Lau et al. 2023",
+                "local_learning_coefficient/local_learning_coefficient",
+            ),
+        ),
     ),
     Group(
         "balance",

@@ -331,6 +331,21 @@ def test_the_same_from_the_command_line(tmp_path, weights, monkeypatch, capsys):
     command = gp.AuditReport.from_json("out/epoch-2/report.json")
     for one, other in zip(command.findings, library["epoch-2"].findings, strict=True):
         assert one.scalars == other.scalars
+    capsys.readouterr()
+    metric = "geom/persistent_homology/2/h0_total_persistence"
+    totals = {
+        name: gp.AuditReport.from_json(f"out/{name}/report.json").metrics[metric].value
+        for name in library
+    }
+    least, _, most = sorted(totals, key=totals.get)
+    condition = f"{metric} > {totals[least]!r}"
+    assert call(*files, "--fail-on", condition, "--fail-on", f"{metric} > {totals[most]!r}") == 3
+    told = capsys.readouterr().err
+    assert told.count("failed: epoch-") == 2
+    assert f"failed: {least}" not in told
+    assert call(*files, "--fail-on", "geom/persistent_homology/2/h7 > 0") == 3
+    assert capsys.readouterr().err.count("no number matches") == 3
+
     weights[0].write_bytes(b"")
     assert call(*files) == 1
     told = capsys.readouterr()

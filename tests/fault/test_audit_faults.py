@@ -195,7 +195,8 @@ def test_an_output_that_cannot_be_written_to_is_refused_before_any_audit(
 def test_a_report_that_cannot_be_written_is_printed_and_the_exit_code_is_partial(
     tmp_path, monkeypatch, capsys
 ):
-    from geomprobe.cli import PARTIAL, main
+    from geomprobe.cli import main
+    from geomprobe.cli.exit_codes import PARTIAL
 
     code = "import torch\ndef model():\n    return torch.nn.Linear(3, 2)\n"
     code += "def data():\n    return torch.arange(60.0).sin().view(20, 3)\n"
