@@ -1,8 +1,9 @@
 """The same training in a plain loop and in five frameworks, with and without a Monitor.
 
-Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS KIND`` prints the seconds of the
-training alone, what the monitor says of its share, and the sum of the trained parameters. The kind
-is ``plain``, ``counted`` (a monitor that never observes) or ``watched``.
+Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS ROUNDS`` trains in turns without a
+monitor and with one that never observes, then with one of default options, and prints the seconds
+of each training alone, what observing took by the monitor's own account, and by how much the
+trained parameters differ.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ KINDS: dict[str, dict[str, Any] | None] = {
     "counted": {"every": "1000000000 steps"},
     "watched": {},
 }
+TURNS = ("plain", "counted")
 Watched = tuple[nn.Module, float, gp.Monitor | None]
 
 
@@ -221,13 +223,31 @@ TRAININGS: dict[str, Callable[[int, dict[str, Any] | None], Watched]] = {
 }
 
 
-if __name__ == "__main__":
-    _, name, number, kind = sys.argv
-    trained, seconds, monitor = TRAININGS[name](int(number), KINDS[kind])
-    told = {
+def measured(name: str, epochs: int, rounds: int) -> dict[str, Any]:
+    """Train in turns; return seconds by kind, and what a monitor that observes says of itself."""
+
+    def run(kind: str) -> tuple[float, float, gp.Monitor | None]:
+        model, seconds, monitor = TRAININGS[name](epochs, KINDS[kind])
+        return float(sum(p.detach().double().sum() for p in model.parameters())), seconds, monitor
+
+    expected, _, _ = run("plain")  # Not timed: it loads and compiles what training needs.
+    seconds: dict[str, list[float]] = {kind: [] for kind in TURNS}
+    difference = 0.0
+    for number in range(rounds):
+        for kind in TURNS if number % 2 else reversed(TURNS):
+            found, took, _ = run(kind)
+            seconds[kind].append(took)
+            difference = max(difference, abs(found - expected))
+    found, took, monitor = run("watched")
+    assert monitor is not None
+    return {
         "seconds": seconds,
-        "parameters": float(sum(p.detach().double().sum() for p in trained.parameters())),
-        "overhead": None if monitor is None else monitor.overhead,
-        "observations": None if monitor is None else len(monitor.history),
+        "observing": monitor.overhead * took,
+        "observations": len(monitor.history),
+        "difference": max(difference, abs(found - expected)),
     }
-    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    _, name, epochs, rounds = sys.argv
+    print(json.dumps(measured(name, int(epochs), int(rounds))))

@@ -99,7 +99,7 @@ def test_surfaces_are_measured_and_losses_are_those_of_plain_passes(tmp_path):
 def test_a_watched_training_is_timed_beside_the_same_training(tmp_path):
     (row,) = measured(tmp_path, "callbacks.py", "--cases", "plain", "--rounds", "1").values()
     assert row["ratio_counted"]["median"] > 0
-    assert row["observations"][0] >= 1
+    assert row["observations"] >= 1
     assert row["difference"] == 0
 
 

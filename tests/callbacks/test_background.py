@@ -213,7 +213,8 @@ def test_what_cannot_be_copied_is_a_failed_finding_and_the_training_goes_on():
     monitor = monitor_of(model, needy, loss=nn.functional.cross_entropy)
     with pytest.warns(gp.GeomprobeWarning):
         train(model, monitor, 2)
-        assert "cannot be copied" in monitor.history[0].findings[0].failed
+        [finding] = monitor.history[0].findings
+        assert "cannot be copied" in str(finding.failed), finding
     train(model, monitor, 2)
     monitor.close()
     # Once is enough: the next one is not sent to a worker.
