@@ -2,7 +2,6 @@
 
 import sys
 import textwrap
-import threading
 from functools import wraps
 
 import numpy as np
@@ -214,17 +213,6 @@ def test_what_cannot_be_used_is_refused_before_any_audit(tmp_path, weights, chan
     assert not (tmp_path / "out").exists()
 
 
-def test_objects_are_known_again_by_their_class_and_arrays_by_what_they_hold():
-    words = many._in_words
-    assert words(nn.functional.cross_entropy) == "torch.nn.functional:cross_entropy"
-    assert words(X) == words(X.clone()) == words(X.numpy()) != words(X + 1)
-    assert words(torch.tensor(1.0)) != words(torch.tensor(2.0, dtype=torch.bfloat16))
-    assert words({"a": (1, None)}) == {"a": [1, None]}
-    assert words(build()) == "torch.nn.modules.container:Sequential"
-    analyzers = [gp.load_analyzer("persistent_homology", max_dim=one) for one in (0, 1)]
-    assert words(analyzers[0], exact=True) != words(analyzers[1], exact=True)
-
-
 class Counted:
     """An analyzer that is no dataclass."""
 
@@ -235,41 +223,6 @@ class Counted:
 
     def __call__(self, evidence):
         yield gp.Finding("counted", "model", {"most": gp.Estimate(self.most, exact=True)})
-
-
-def trajectory(scale):
-    return gp.Trajectory(scale * np.ones((3, 2)), np.arange(3), np.ones(3))
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda one: nn.CrossEntropyLoss(label_smoothing=0.5 if one else 0.0),
-        lambda one: nn.CrossEntropyLoss(weight=torch.tensor([1.0, 1.0, 1.0 + one])),
-        lambda one: (lambda a, b: a) if one else (lambda a, b: b),
-        lambda one: np.int64(5 if one else 3),
-        lambda one: {"3", "5"} if one else {"3"},
-        lambda one: Counted(one),
-        lambda one: [Counted(one)],
-        lambda one: nn.functional.mse_loss if one else nn.functional.cross_entropy,
-        trajectory,
-        lambda one: X if one else X.view(4, 60),
-        lambda one: X if one else X.view(torch.int32),
-        lambda one: X[::2, 0] if one else X[::2, 1],
-    ],
-)
-def test_options_are_known_again_by_all_that_they_hold(make):
-    def told(one):
-        return many._in_words({"option": make(one)}, exact=True)
-
-    assert told(0) == told(0) != told(1) == told(1)
-
-
-def test_options_that_cannot_be_told_are_never_known_again():
-    lock = {"loss": threading.Lock().acquire}
-    assert many._in_words(lock, exact=True) != many._in_words(lock, exact=True)
-    assert many._in_words(lock) == many._in_words(lock)
-    assert many._in_words({1: 2}) != many._in_words({"1": 2})
 
 
 def test_options_may_be_used_up_by_the_first_who_asks(tmp_path, weights):
