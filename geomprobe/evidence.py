@@ -18,7 +18,7 @@ Loss = Callable[[Any, Any], torch.Tensor]
 T = TypeVar("T")
 
 #: What an analyzer can ask for.
-NEEDS = frozenset({"activations", "trajectory", "model", "data"})
+NEEDS = frozenset({"activations", "trajectory", "model", "data", "optimizer"})
 
 
 def forward(model: Callable[..., Any], inputs: Any) -> Any:
@@ -171,6 +171,8 @@ class Evidence:
         Number of training samples, for what depends on it (effective dimension).
     earlier : Earlier, optional
         The model at the observation before, for analyzers whose ``looks_back`` is true.
+    optimizer : torch.optim.Optimizer, optional
+        That of the model's parameters, as it is now.
     seed : int
         Seed of every random choice an analyzer makes.
     """
@@ -183,6 +185,7 @@ class Evidence:
     step: int | None = None
     n_train: int | None = None
     earlier: Earlier | None = None
+    optimizer: torch.optim.Optimizer | None = None
     seed: int = 0
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -194,6 +197,7 @@ class Evidence:
             "trajectory": self.trajectory is not None,
             "model": self.model is not None,
             "data": self.data is not None and len(self.data) > 0,
+            "optimizer": self.optimizer is not None,
         }
         return frozenset(need for need, is_there in there.items() if is_there)
 

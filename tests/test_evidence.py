@@ -68,7 +68,9 @@ def test_evidence_says_what_it_can_serve():
     assert Evidence(trajectory=PATH).available == {"trajectory"}
     assert Evidence(model=nn.Linear(1, 1)).available == {"model"}
     assert Evidence(data=Samples(torch.zeros(0, 1))).available == frozenset()
-    assert Evidence(CLOUDS, PATH, nn.Linear(1, 1), DATA).available == NEEDS
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert Evidence(CLOUDS, PATH, model, DATA, optimizer=optimizer).available == NEEDS
 
 
 def test_shared_computes_once_a_key_and_for_each_evidence_anew():

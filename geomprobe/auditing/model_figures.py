@@ -24,7 +24,7 @@ _RANKED = {
 def model_figures(finding: Finding) -> tuple[Figure, ...]:
     """Return the figures that the arrays of a finding allow; none for one without them."""
     of_spectra = (_growth, _density, _counts, _ranked, _shares, _margins)
-    of_paths = (_chains, _sensitivity, _variances, _spreading)
+    of_paths = (_chains, _sensitivity, _variances, _spreading, _angles)
     return tuple(figure for draw in (*of_spectra, *of_paths) for figure in draw(finding))
 
 
@@ -269,6 +269,32 @@ def _spreading(finding: Finding) -> Iterator[Figure]:
     if np.isfinite(exponent.value):
         words.append(f"It grows with the power {exponent} of the lag; a random walk, dashed, 0.5.")
     yield _figure("spreading", "Distance against time", finding, words, parts)
+
+
+def _angles(finding: Finding) -> Iterator[Figure]:
+    """Draw ``to_natural``, ``to_gradient`` and ``between`` over ``angle_steps``."""
+    steps = floats(finding, "angle_steps", 1)
+    labels = {
+        "to_gradient": "update and gradient",
+        "to_natural": "update and natural gradient",
+        "between": "the two gradients",
+    }
+    found = {label: floats(finding, name, 1) for name, label in labels.items()}
+    curves = {label: one for label, one in found.items() if one is not None}
+    if steps is None or len(curves) < len(labels):
+        return
+    if not len(steps) or any(len(curve) != len(steps) for curve in curves.values()):
+        return
+    panel = svg.Panel(56, 30, 404, 230, svg.Scale.of(steps, pad=0.02), svg.Scale(0.0, 187.0))
+    parts = [svg.axes(panel, "optimizer step", "degrees")]
+    parts.append(svg.rule(panel, (panel.x.low, panel.x.high), (90, 90), dashed=True))
+    for series, curve in enumerate(curves.values()):
+        parts.append(svg.line(panel, steps, curve, series))
+        parts.append(svg.points(panel, steps, curve, series, svg.SHAPES[series]))
+    entries = [(series, svg.SHAPES[series], label) for series, label in enumerate(curves)]
+    parts.append(svg.legend(276, 44, entries))
+    words = ["Angles along the path; dashed, the right angle of directions that are unrelated."]
+    yield _figure("angles", "Updates and steepest descent", finding, words, parts)
 
 
 def _figure(

@@ -6,9 +6,11 @@ import math
 import platform
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from torch import nn
 
 import geomprobe
@@ -41,6 +43,7 @@ def audit(
     samples: int = 64,
     n_train: int | None = None,
     trajectory: Trajectory | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
     seed: int = 0,
     budget_minutes: float | None = None,
     progress: bool = True,
@@ -69,6 +72,9 @@ def audit(
     trajectory : Trajectory, optional
         The path of the training, such as ``monitor.trajectory``. The analyzers that need one then
         run by default, and ``loss_slice`` draws its plane.
+    optimizer : torch.optim.Optimizer, optional
+        That of the model's parameters, in the state that the training left it in. The analyzers
+        that need one then run by default.
     seed : int
         The same seed, model and data give the same report.
     budget_minutes : float, optional
@@ -102,7 +108,8 @@ def audit(
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
     if analyzers is None:
-        served = set() if trajectory is None else {"trajectory"}
+        given = {"trajectory": trajectory, "optimizer": optimizer}
+        served = {need for need, what in given.items() if what is not None}
         chosen = [one for one in chosen if getattr(one, "by_default", True) or served & one.needs]
     probe = Probe(
         model,
@@ -140,6 +147,7 @@ def audit(
             progress=progress,
             salvage=None if strict else salvage,
         )
+        evidence = replace(evidence, optimizer=optimizer)
         try:
             if budget_minutes is not None:
                 plan = planned(chosen, evidence, seconds=remaining())

@@ -25,7 +25,9 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "loss_slice",
         "margins",
         "gradient_noise",
+        "edge_of_stability",
         "training_path",
+        "natural_path",
         "conservation",
     ),
 }

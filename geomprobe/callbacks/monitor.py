@@ -91,7 +91,7 @@ class Monitor:
         which are classified rightly, for distances between iterates by what they do. That takes
         ``probe_data`` with targets, ``loss``, and a pass of these samples a point.
     optimizer : torch.optim.Optimizer, optional
-        Records its learning rates beside the trajectory.
+        Records its learning rates beside the trajectory; analyzers that need it are shown it.
     store : CloudStore or path, optional
         Keep the clouds of every observation there.
     sinks : iterable of callables
@@ -163,7 +163,9 @@ class Monitor:
             strict=strict,
         )
         self._source_seconds = 0.0
-        self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train)
+        # Accelerate's wrapper has the optimizer itself as an attribute.
+        stepper = getattr(optimizer, "optimizer", optimizer)
+        self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train, optimizer=stepper)
         watched = None
         if trajectory_samples:
             if trajectory is None or probe_data is None or loss is None or trajectory_samples < 1:
@@ -423,7 +425,10 @@ class Monitor:
         """Have a worker analyze, if one can."""
         if not self._background.workers:
             return None
-        if not any(analyzer.needs & {"model", "data"} for analyzer in self._analyzers):
+        needed = frozenset[str]().union(*(analyzer.needs for analyzer in self._analyzers))
+        if "optimizer" not in needed:
+            evidence = replace(evidence, optimizer=None)
+        if not needed & {"model", "data"}:
             evidence = replace(evidence, model=None, data=None)
         elif any(parameter.device.type != "cpu" for parameter in self._model.parameters()):
             return None

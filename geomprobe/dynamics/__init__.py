@@ -42,6 +42,7 @@ from geomprobe.dynamics.phase_space import (
 )
 from geomprobe.dynamics.quantities import ConservedQuantities, ConservedQuantity
 from geomprobe.dynamics.stability import stability_ratio
+from geomprobe.dynamics.step_sizes import StepSizes, step_sizes
 from geomprobe.dynamics.structure import conserved_quantities
 from geomprobe.dynamics.training_energy import TrainingEnergy, training_energy
 from geomprobe.random_walk import walk_components, walk_participation, walk_variances
@@ -62,6 +63,7 @@ __all__ = [
     "NaturalAngle",
     "NaturalLength",
     "PathStatistics",
+    "StepSizes",
     "SymplecticDefect",
     "TrainingEnergy",
     "TrainingPath",
@@ -90,6 +92,7 @@ __all__ = [
     "path_norm",
     "path_statistics",
     "stability_ratio",
+    "step_sizes",
     "symplectic_defect",
     "symplectic_euler",
     "tangent_features",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,6 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks import quiet
 from geomprobe.information.objective import Objective, objective_of
+
+_GROUPS = 16  # Of samples, for standard errors.
 
 # From tensors like the parameters to those, or None for zeros.
 Product = Callable[[list[Tensor]], list[Tensor | None]]
@@ -123,6 +126,23 @@ class Curvature:
                     moved = product(self.objective.split(column))
                     total.add_(self.objective.flat(moved), alpha=share)
         return totals.T.reshape(vectors.shape)
+
+    def error_along(self, vector: Tensor, *, seed: int = 0) -> float:
+        """Return the standard error, over samples, of the curvature along a vector of shape (p,).
+
+        From random groups of samples. To first order it is also that of a simple eigenvalue whose
+        eigenvector this is, the infinitesimal jackknife; NaN for one sample.
+        """
+        data = self.objective.data
+        rows = np.random.default_rng(seed).permutation(len(data))
+        groups = np.array_split(rows, min(len(data), _GROUPS))
+        along = vector.to(self.device, self.dtype)
+        values = []
+        for group in groups:
+            some = data.take(torch.from_numpy(np.sort(group)))
+            part = Curvature(replace(self.objective, data=some), self.kind)
+            values.append(float(along @ (part @ along)))
+        return float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else np.nan
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """Return a vector of shape (p,) by parameter."""

@@ -193,14 +193,14 @@ def align(
     if rescale:
         there = found.apply(other, source, factors)
         factors = found.factors(unit_norms(found, there, like=target))
-    aligned, difference = moved_copy(b, data, found, source, factors)
+    aligned, difference = moved_copy(b, two, own_data, found, source, factors)
     return Alignment(
         aligned,
         found,
         source,
         factors,
         _distance(target, other, weights),
-        _distance(target, state_of(in_double_precision(aligned, data)[0]), weights),
+        _distance(target, state_of(aligned), weights),
         difference,
         f"{match} matching" + (" and rescaling" if rescale else ""),
     )
@@ -215,7 +215,9 @@ def _weights(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def _distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> float:
-    return math.sqrt(sum(float((a[name] - b[name]).double().square().sum()) for name in names))
+    """Return how far apart two states are, the first of which is on the CPU."""
+    pairs = [(a[name].double(), b[name].cpu().double()) for name in names]
+    return math.sqrt(sum(float((x - y).square().sum()) for x, y in pairs))
 
 
 def distance(

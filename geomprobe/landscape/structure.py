@@ -93,7 +93,7 @@ def _settled(units: Units) -> tuple[Array, dict[int, int], Array]:
     """Return units by atom, the unit that each is a part of, and what fixed units say of parts."""
     for _ in range(_ROUNDS):
         roots = units.moves.roots(np.arange(len(units.moves)))
-        frozen = np.array([units.moves.frozen(unit) for unit in range(len(roots))], dtype=bool)
+        frozen = units.moves.all_frozen()
         marks = np.zeros(len(roots), dtype=np.int64)
         moving: list[tuple[int, Array, Array]] = []
         for number, (part, whole) in enumerate(units.parts):

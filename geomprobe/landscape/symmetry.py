@@ -304,18 +304,24 @@ def _difference(a: nn.Module, b: nn.Module, data: Samples, tolerance: float | No
 
 
 def moved_copy(
-    model: nn.Module, data: Samples, found: Symmetries, source: Array, log_factors: Array
+    model: nn.Module,
+    own: nn.Module,
+    data: Samples,
+    found: Symmetries,
+    source: Array,
+    log_factors: Array,
 ) -> tuple[nn.Module, float]:
     """Return a copy with atoms permuted and rescaled, and by how much its outputs differ.
+
+    That is told by ``own``, the model in double precision, and data in it.
 
     Raises
     ------
     ValueError
         It is not the same function.
     """
-    own, own_data, _ = in_double_precision(model, data)
     state = found.apply(state_of(own), source, log_factors)
-    difference = _difference(own, copied(own, state), own_data)
+    difference = _difference(own, copied(own, state), data)
     return copied(model, state), difference
 
 
@@ -340,7 +346,8 @@ def canonical(model: nn.Module, data: Samples) -> nn.Module:
         What :func:`symmetries` refuses, or the copy is not the same function.
     """
     found = symmetries(model, data)
-    state = state_of(in_double_precision(model, data)[0])
+    own, own_data, _ = in_double_precision(model, data)
+    state = state_of(own)
     logs = unit_norms(found, state)
     identity = np.arange(found.n_atoms)
     factors = found.factors(logs)
@@ -350,7 +357,7 @@ def canonical(model: nn.Module, data: Samples) -> nn.Module:
         step = _sorted(found, level, permuted(scaled, found.axes, source))
         source = source[step]
     # Factors follow their atoms.
-    return moved_copy(model, data, found, source, factors[source])[0]
+    return moved_copy(model, own, own_data, found, source, factors[source])[0]
 
 
 def unit_norms(
@@ -470,8 +477,6 @@ def random_equivalent(
         )
         source[places] = sources
     logs = rescale * generator.standard_normal(len(found.scalings))
-    low, high = _limits(
-        found, permuted(state_of(in_double_precision(model, data)[0]), found.axes, source)
-    )
-    logs = np.clip(logs, low, high)
-    return moved_copy(model, data, found, source, found.factors(logs))[0]
+    own, own_data, _ = in_double_precision(model, data)
+    logs = np.clip(logs, *_limits(found, permuted(state_of(own), found.axes, source)))
+    return moved_copy(model, own, own_data, found, source, found.factors(logs))[0]

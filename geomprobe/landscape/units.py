@@ -47,13 +47,14 @@ class SignedForest:
 
     def roots(self, items: Array) -> Array:
         """Return the values that stand for an array of items; -1 stays."""
-        distinct, inverse = np.unique(items, return_inverse=True)
-        found = [self.root(item)[0] if item >= 0 else -1 for item in distinct.tolist()]
-        units: Array = np.array(found, dtype=np.int64)[inverse.reshape(items.shape)]
+        up = np.array([*self._up, len(self)], dtype=np.int64)  # The last is for -1.
+        while not np.array_equal(up, higher := up[up]):
+            up = higher
+        units: Array = np.where(items < 0, -1, up[items])
         return units
 
     def join(self, a: int, b: int, sign: int = 1) -> None:
-        """State that the value of ``a`` is that of ``b`` times the sign."""
+        """State that the value of ``a`` is that of ``b`` times the sign; b's root then stands."""
         (a, left), (b, right) = self.root(a), self.root(b)
         if a == b:
             self._frozen[a] |= left != sign * right
@@ -68,6 +69,11 @@ class SignedForest:
     def frozen(self, item: int) -> bool:
         """Whether a value is zero."""
         return self._frozen[self.root(item)[0]]
+
+    def all_frozen(self) -> Array:
+        """Tell of every item whether its value is zero."""
+        zero: Array = np.array(self._frozen, dtype=bool)[self.roots(np.arange(len(self)))]
+        return zero
 
 
 @dataclass(frozen=True)
@@ -234,7 +240,7 @@ class Units:
                 self.moves.join(one, two)
                 few, many = sorted(members, key=len)
                 many += few
-                self._members[self.moves.root(one)[0]] = many
+                self._members[two] = many
         elif not all(fixed):
             moving, still = (a, b) if fixed[1] else (b, a)
             reason = self.reasons.get(still, "meets an axis of the data")

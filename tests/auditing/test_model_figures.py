@@ -128,6 +128,16 @@ def test_principal_directions_stand_beside_those_of_a_walk():
     assert "as many points, 0.6100" in figure.caption
 
 
+def test_angles_of_updates_are_three_curves_on_one_axis():
+    angles = dict(to_gradient=[0.0, 0.0], to_natural=[90.0, 90.0], between=[90.0, 180.0])
+    figure = drawn(angle_steps=[0, 40], **angles)["angles"]
+    gradient, natural, between = (curve[:, 1] for curve in curves(figure))
+    assert gradient[0] - natural[0] == pytest.approx(natural[0] - between[1], abs=0.5)
+    assert between[0] == natural[0]
+    assert "update and natural gradient" in figure.svg
+    assert not drawn(angle_steps=[0, 40, 80], **angles)
+
+
 def test_chains_are_drawn_above_the_initial_loss():
     losses = 2 + np.random.default_rng(0).uniform(size=(6, 30))
     figure = drawn(chain_losses=losses, chain_steps=[5], initial_loss=[1.5])["chains"]

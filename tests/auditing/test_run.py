@@ -40,7 +40,9 @@ def test_a_path_that_is_given_is_looked_at_and_drawn(tmp_path):
     walk = np.random.default_rng(0).normal(size=(300, 4)).cumsum(axis=0)
     path = gp.Trajectory(walk, np.arange(300), np.zeros(300))
     report = quick(network(), trajectory=path)
-    assert {"training_path", "trajectory_topology"} <= {f.analyzer for f in report.findings}
+    assert {"training_path", "trajectory_topology", "natural_path"} <= {
+        f.analyzer for f in report.findings
+    }
     assert report.facts["trajectory"] == "300 points"
     page = report.to_html(tmp_path / "report.html").read_text()
     for title in ("Principal directions of the path", "Distance against time"):

@@ -65,7 +65,8 @@ def train(build, folder, watch=()):
     y = torch.randint(4, (64,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     loss_function = nn.functional.cross_entropy
-    monitors = [gp.Monitor(model, **{**options(x, y, folder), **one}) for one in watch]
+    every = {**options(x, y, folder), "optimizer": optimizer}
+    monitors = [gp.Monitor(model, **{**every, **one}) for one in watch]
     probe = gp.Probe(model, "*", max_width=16, strict=True)
     if watch:
         probe.attach()

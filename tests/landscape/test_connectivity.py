@@ -53,6 +53,17 @@ def test_the_circle_of_minima_is_connected_by_a_curve_in_any_dimension(n, angle,
     assert curve.stretch == pytest.approx(angle / 2 / math.sin(angle / 2), rel=0.01)
 
 
+def test_barriers_on_other_data_are_told_beside_those_of_training():
+    angle = math.pi / 2
+    ends = Circle(20, 0), Circle(20, angle)
+    test = Samples(ONES.inputs, 2 * ONES.targets)
+    found = linear_barrier(*ends, ONES, F.mse_loss, test=test)
+    assert found.barrier.value == pytest.approx(1 / 4)
+    # The loss is 1 at the ends, and halfway, where the squared radius is 1/2, (1/2 - 2)^2.
+    assert found.test_barrier.value == pytest.approx((1 / 2 - 2) ** 2 - 1)
+    assert "no test data" in linear_barrier(*ends, ONES, F.mse_loss).test_barrier.note
+
+
 def test_a_polygon_is_no_nearer_to_the_circle_than_its_corners_let_it():
     ends = Circle(20, 0), Circle(20, math.pi / 2)
     curve = low_loss_curve(*ends, ONES, F.mse_loss, kind="polygon", bends=2, steps=100)

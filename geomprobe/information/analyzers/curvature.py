@@ -29,7 +29,6 @@ from geomprobe.storage import Array
 
 _NO_LOSS = "there is no loss to bend: pass loss=, the one the model was trained with, as a mean"
 _ACCURACY = 1e-4  # Of eigenvalues, relative to the largest.
-_GROUPS = 16
 _GRID_POINTS = 301
 _MOST_EXACT = 1500  # Parameters up to which both matrices are formed.
 _TAKEUCHI = ("c_over_f", "c_over_h", "penalty")
@@ -210,23 +209,10 @@ def _counter(matrix: Curvature, draws: int, steps: int, seed: int) -> Callable[[
 
 
 def _first(hessian: Curvature, found: Eigenpairs, seed: int) -> Estimate:
-    """Return the first eigenvalue with its error over inputs, to first order.
-
-    A group of inputs moves a simple eigenvalue by as much as its own curvature along the
-    eigenvector differs: the infinitesimal jackknife.
-    """
-    objective = hessian.objective
-    n = len(objective.data)
-    groups = np.array_split(np.random.default_rng(seed).permutation(n), min(n, _GROUPS))
-    along = torch.from_numpy(found.vectors[:, 0]).to(hessian.device, hessian.dtype)
-    values = []
-    for group in groups:
-        data = objective.data.take(torch.from_numpy(np.sort(group)))
-        part = Curvature(replace(objective, data=data), hessian.kind)
-        values.append(float(along @ (part @ along)))
-    stderr = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    """Return the first eigenvalue with its error over inputs, to first order."""
+    stderr = hessian.error_along(torch.from_numpy(found.vectors[:, 0]), seed=seed)
     method = "Lanczos; standard error from the curvature of groups of inputs along the eigenvector"
-    return Estimate(found.values[0], stderr, n, method=method)
+    return Estimate(found.values[0], stderr, len(hessian.objective.data), method=method)
 
 
 def _takeuchi(
