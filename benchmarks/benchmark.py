@@ -84,13 +84,19 @@ class Benchmark:
         return runs, rows
 
     def write(self) -> None:
-        """Write figures where asked to, and those of all cases and peers in the committed file."""
+        """Write figures where asked to, and those of all cases and peers in the committed file.
+
+        Cases of a file that was asked for keep their figures unless they were measured now.
+        """
         asked = self.asked
         self.result["seconds"] = time.perf_counter() - self.started
         self.result["machine"]["load_at_end"] = os.getloadavg()[0]
         output = asked.output
         if output is None and not asked.quick and asked.cases == [""] and asked.peers is None:
             output = HERE / "results" / f"{self.module}.json"
+        elif output is not None and output.exists():
+            before = json.loads(output.read_text(encoding="utf-8"))["cases"]
+            self.result["cases"] = before | self.result["cases"]
         if output is not None:
             output.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
 
@@ -103,7 +109,9 @@ def _arguments(description: str | None) -> argparse.Namespace:
     )
     parser.add_argument("--peers", nargs="+", help="only these beside geomprobe and the floors")
     parser.add_argument("--rounds", type=int, help="5, or 2 if quick")
-    parser.add_argument("--output", type=Path, help="where to write the figures")
+    parser.add_argument(
+        "--output", type=Path, help="where to write the figures, or to renew some cases of them"
+    )
     asked = parser.parse_args()
     asked.rounds = asked.rounds or (2 if asked.quick else 5)
     return asked

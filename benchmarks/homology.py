@@ -27,6 +27,10 @@ def geomprobe(points: Array, max_dim: int) -> dict[str, Array]:
     return _named(rips_persistence(points, max_dim))
 
 
+#: So many that it loads what it takes for many points as well.
+geomprobe.warm_up = 300  # type: ignore[attr-defined]
+
+
 def ripser(points: Array, max_dim: int) -> dict[str, Array]:
     """Call ripser.py."""
     from ripser import ripser as compute

@@ -51,7 +51,9 @@ def test_ranks_of_neurovarieties_are_taken_beside_other_ways(tmp_path):
     [("homology.py", "H1", "ripser"), ("mst.py", "500 x 64", "scipy_dense")],
 )
 def test_one_case_beside_one_peer_is_measured_and_the_answers_agree(tmp_path, script, case, peer):
+    (tmp_path / "figures.json").write_text('{"cases": {"another": {"geomprobe": {}}}}')
     cases = measured(tmp_path, script, "--cases", case, "--peers", peer, "--rounds", "1")
+    assert cases.pop("another") == {"geomprobe": {}}  # What was not measured now stays.
     (rows,) = cases.values()
     assert rows["geomprobe"]["seconds"]["median"] > 0
     assert rows[peer]["difference"] < 1e-6

@@ -118,8 +118,8 @@ def distance_matrix(points: Array, metric: str) -> Array:
         from scipy.spatial.distance import pdist, squareform
 
         matrix = squareform(pdist(points, metric))
-    lost = ~np.isfinite(matrix)
-    if unusable := int(lost.sum() - np.diag(lost).sum()) // 2:
+    if not np.isfinite(matrix.max()):
+        unusable = int((~np.isfinite(matrix[np.triu_indices(len(matrix), 1)])).sum())
         raise ValueError(
             f"metric {metric!r} gives {unusable} of {math.comb(len(points), 2)} pairs of points no "
             "finite distance; rescale the points, or leave out those where it is undefined (for "

@@ -157,7 +157,7 @@ def minimum_spanning_tree(distances: Any) -> SpanningTree:
             f"distances must be symmetric, and entry ({i}, {j}) is {matrix[i, j]:g} while "
             f"({j}, {i}) is {matrix[j, i]:g}"
         )
-    edges = prim_of_distances(matrix, np.arange(len(matrix)))
+    edges = prim_of_distances(matrix)
     return _sorted(edges, matrix[edges[:, 0], edges[:, 1]], len(matrix), "geomprobe")
 
 

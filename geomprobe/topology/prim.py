@@ -133,17 +133,17 @@ def _move(
 
 
 @njit(cache=True, nogil=True)
-def prim_of_distances(distances: Array, rows: Array) -> Array:
-    """Return the edges of a minimum spanning forest of some of the points of a dense matrix.
+def prim_of_distances(distances: Array) -> Array:
+    """Return the edges of a minimum spanning forest of a dense matrix.
 
     Infinite entries are no edges; each component has one edge fewer than points.
     """
-    n = len(rows)
+    n = len(distances)
     nearest = np.full(n, np.inf)
-    parent = np.full(n, rows[0])
+    parent = np.zeros(n, np.int64)
     edges = np.empty((n - 1, 2), np.int64)
-    waiting = rows[1:].copy()
-    current, found = rows[0], 0
+    waiting = np.arange(1, n)
+    current, found = 0, 0
     for left in range(n - 1, 0, -1):
         row = distances[current]
         best, least = 0, np.inf
@@ -167,10 +167,32 @@ def prim_of_distances(distances: Array, rows: Array) -> Array:
 
 @njit(cache=True, nogil=True, parallel=True)
 def sums_of_trees(distances: Array, subsets: Array, alpha: float) -> Array:
-    """Return the sum of the powers of the edges of a spanning tree of each subset, (m, k) rows."""
-    sums = np.zeros(len(subsets))
+    """Return the sum of the powers of the edges of a spanning tree of each subset, (m, k) rows.
+
+    All distances are finite.
+    """
+    sums = np.empty(len(subsets))
     for s in prange(len(subsets)):
-        edges = prim_of_distances(distances, subsets[s])
-        for e in range(len(edges)):
-            sums[s] += distances[edges[e, 0], edges[e, 1]] ** alpha
+        sums[s] = _sum_of_tree(distances, subsets[s], alpha)
     return sums
+
+
+# There is no NaN: minima would branch if there could be. Which edges these are, nobody asks.
+@njit(cache=True, nogil=True, fastmath={"nnan", "nsz"})
+def _sum_of_tree(distances: Array, rows: Array, alpha: float) -> float:
+    nearest = np.full(len(rows), np.inf)
+    waiting = rows[1:].copy()
+    current, total = rows[0], 0.0
+    for left in range(len(rows) - 1, 0, -1):
+        row = distances[current]
+        best, least = 0, np.inf
+        for slot in range(left):
+            distance = min(nearest[slot], row[waiting[slot]])
+            nearest[slot] = distance
+            if distance < least:
+                best, least = slot, distance
+        total += least**alpha
+        current = waiting[best]
+        waiting[best] = waiting[left - 1]
+        nearest[best] = nearest[left - 1]
+    return total
