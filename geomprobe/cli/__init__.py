@@ -12,6 +12,9 @@ from geomprobe.cli.inspection import doctor, layers
 from geomprobe.cli.reports import compare, rank
 from geomprobe.cli.zoos import zoo
 
+#: Its interface are the commands.
+__all__: list[str] = []
+
 app = typer.Typer(
     help="The geometry of a PyTorch model. Exit codes: 0 all done, 1 done in part (a finding "
     "failed), 2 the input cannot be used, 3 a condition of --fail-on holds.",
