@@ -40,7 +40,7 @@ class Benchmark:
         self.quick: bool = self.asked.quick
         self.started = time.perf_counter()
         self.result: dict[str, Any] = {"quick": self.quick, **surroundings(packages, threads)}
-        self.result["cases"] = {}
+        self.result["cases"] = self._former_cases()
 
     def chosen(self, cases: Mapping[str, Any]) -> dict[str, Any]:
         """Return the cases asked for."""
@@ -83,22 +83,39 @@ class Benchmark:
         self.result["cases"][title] = rows
         return runs, rows
 
-    def write(self) -> None:
-        """Write figures where asked to, and those of all cases and peers in the committed file.
+    def _former_cases(self) -> dict[str, Any]:
+        """Return the figures of a file of which some cases are to be renewed."""
+        output = self.asked.output
+        if self.asked.cases == [""] or output is None or not output.exists():
+            return {}
+        former = json.loads(output.read_text(encoding="utf-8"))
+        for fact in ("quick", "versions", "machine"):
+            then, now = _lasting(former.get(fact)), _lasting(self.result[fact])
+            if then != now:
+                raise SystemExit(
+                    f"{output} is of {fact} {then}, not {now}: measure all of its cases, or give "
+                    "another --output"
+                )
+        cases: dict[str, Any] = former["cases"]
+        return cases
 
-        Cases of a file that was asked for keep their figures unless they were measured now.
-        """
+    def write(self) -> None:
+        """Write figures where asked to, and those of all cases and peers in the committed file."""
         asked = self.asked
         self.result["seconds"] = time.perf_counter() - self.started
         self.result["machine"]["load_at_end"] = os.getloadavg()[0]
         output = asked.output
         if output is None and not asked.quick and asked.cases == [""] and asked.peers is None:
             output = HERE / "results" / f"{self.module}.json"
-        elif output is not None and output.exists():
-            before = json.loads(output.read_text(encoding="utf-8"))["cases"]
-            self.result["cases"] = before | self.result["cases"]
         if output is not None:
             output.write_text(json.dumps(self.result, indent=1) + "\n", encoding="utf-8")
+
+
+def _lasting(fact: Any) -> Any:
+    """Return what is the same in two runs on one machine."""
+    if not isinstance(fact, dict):
+        return fact
+    return {name: value for name, value in fact.items() if not name.startswith("load_at")}
 
 
 def _arguments(description: str | None) -> argparse.Namespace:

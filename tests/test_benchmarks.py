@@ -51,12 +51,25 @@ def test_ranks_of_neurovarieties_are_taken_beside_other_ways(tmp_path):
     [("homology.py", "H1", "ripser"), ("mst.py", "500 x 64", "scipy_dense")],
 )
 def test_one_case_beside_one_peer_is_measured_and_the_answers_agree(tmp_path, script, case, peer):
-    (tmp_path / "figures.json").write_text('{"cases": {"another": {"geomprobe": {}}}}')
     cases = measured(tmp_path, script, "--cases", case, "--peers", peer, "--rounds", "1")
-    assert cases.pop("another") == {"geomprobe": {}}  # What was not measured now stays.
     (rows,) = cases.values()
     assert rows["geomprobe"]["seconds"]["median"] > 0
     assert rows[peer]["difference"] < 1e-6
+
+
+@pytest.mark.long
+def test_cases_of_a_file_are_renewed_if_it_is_of_the_same_versions(tmp_path):
+    (tmp_path / "figures.json").write_text('{"quick": false, "cases": {}}')
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        measured(tmp_path, "mst.py", "--cases", "500 x 64")
+    assert b"is of quick False, not True: measure all of its cases" in failed.value.stderr
+    (tmp_path / "figures.json").unlink()
+    case = ("mst.py", "--cases", "500 x 64", "--peers", "scipy_dense", "--rounds", "1")
+    measured(tmp_path, *case)
+    result = json.loads((tmp_path / "figures.json").read_text())
+    result["cases"]["another"] = {"geomprobe": {}}
+    (tmp_path / "figures.json").write_text(json.dumps(result))
+    assert measured(tmp_path, *case)["another"] == {"geomprobe": {}}
 
 
 def test_a_contender_that_was_left_out_is_compared_in_its_first_rounds(monkeypatch):

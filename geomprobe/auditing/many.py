@@ -228,7 +228,8 @@ def _require_usable(paths: Mapping[str, Path], model: Any, data: Any, options: A
     missing = [str(path) for path in paths.values() if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"there is no {', no '.join(missing)}")
-    known = set(inspect.signature(audit).parameters) - {"model", "data", "progress", "strict"}
+    own = {"model", "data", "progress", "strict", "optimizer"}  # An optimizer is of one model.
+    known = set(inspect.signature(audit).parameters) - own
     if unknown := sorted(set(options) - known):
         raise TypeError(f"audit_many takes no {unknown}; options are {sorted(known)}")
     if isinstance(model, str):

@@ -22,6 +22,7 @@ from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Loss
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
+from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers
 from geomprobe.sampling.collect import collect
@@ -107,6 +108,8 @@ def audit(
     started = time.perf_counter()
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
+    if optimizer is not None:
+        optimizer = unwrap_optimizer(optimizer)
     if analyzers is None:
         given = {"trajectory": trajectory, "optimizer": optimizer}
         served = {need for need, what in given.items() if what is not None}

@@ -24,6 +24,7 @@ from geomprobe.evidence import Earlier, Evidence, Loss
 from geomprobe.exceptions import DetachedProbeWarning, FileFormatError, GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
+from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers, unwrap
 from geomprobe.processes import from_first, place
@@ -163,8 +164,7 @@ class Monitor:
             strict=strict,
         )
         self._source_seconds = 0.0
-        # Accelerate's wrapper has the optimizer itself as an attribute.
-        stepper = getattr(optimizer, "optimizer", optimizer)
+        stepper = None if optimizer is None else unwrap_optimizer(optimizer)
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train, optimizer=stepper)
         watched = None
         if trajectory_samples:

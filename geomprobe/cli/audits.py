@@ -187,13 +187,16 @@ def _violations(condition: Any, reports: Mapping[str, Any]) -> list[str]:
     """Return the lines of all reports; one without the number cannot be judged, and counts."""
     from geomprobe.exceptions import LayerSelectionError
 
-    lines = []
+    lines, unmatched = [], []
     for name, report in reports.items():
         try:
             found = condition.violations(report.metrics)
         except LayerSelectionError as error:
+            unmatched.append(error)
             found = [str(error)]
         lines += [f"{name}: {line}" for line in found]
+    if len(unmatched) == len(reports):
+        raise unmatched[0]
     return lines
 
 

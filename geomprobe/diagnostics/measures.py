@@ -306,15 +306,8 @@ GROUPS: tuple[Group, ...] = (
         "learning_coefficient",
         learning_coefficient,
         False,
-        (
-            Measure(
-                "learning_coefficient",
-                1,
-                "local, by short chains",
-                "Lau et al. 2023",
-                "local_learning_coefficient/local_learning_coefficient",
-            ),
-        ),
+        # No analyzer's number: its chains are long and stay less near.
+        (Measure("learning_coefficient", 1, "local, by short chains", "Lau et al. 2023"),),
     ),
     Group(
         "balance",

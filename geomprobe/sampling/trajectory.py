@@ -15,6 +15,7 @@ from torch import nn
 from geomprobe.clouds import Trajectory
 from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks.names import names_in
+from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.selection import unwrap
 from geomprobe.memory import require_memory
 from geomprobe.sampling.parameters import Parameters, select_parameters
@@ -123,10 +124,8 @@ class TrajectoryRecorder:
             raise ValueError(f"window must be >= 2 points or None, got {window}")
         if dim is not None and dim < 1:
             raise ValueError(f"dim must be positive or None, got {dim}")
-        if optimizer is not None and not hasattr(optimizer, "param_groups"):
-            raise TypeError(
-                f"optimizer must have param_groups, as those of torch.optim, got {optimizer!r}"
-            )
+        if optimizer is not None:
+            unwrap_optimizer(optimizer)
         self._model, self._optimizer = unwrap(model), optimizer
         chosen = select_parameters(self._model, parameters, buffers)
         self._canonical = names_in(self._model)
