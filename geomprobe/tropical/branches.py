@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from geomprobe.tropical.tape import Kink
+from geomprobe.tropical.tape import Kink, Still
+
+#: Stands for infinity, so that between two infinite thresholds there is a number.
+FAR = 1e300
 
 
-class Branches:
+class Branches(Still):
     """Base inputs, each with some others at which the network is its affine map at the base.
 
     Rows are the bases, then each base's first companion, then each base's second, and so on. The
@@ -19,25 +22,13 @@ class Branches:
     Parameters
     ----------
     bases : int
-    spread : callable, optional
-        Makes these rows from the few that are known until the first bend.
     """
 
-    def __init__(self, bases: int, spread: Callable[[Tensor], Tensor] | None = None) -> None:
-        self.version = 0
+    def __init__(self, bases: int) -> None:
         self._bases = bases
-        self._spread = spread
-
-    def lift(self, rows: Tensor, version: int) -> Tensor:
-        """Return rows of the bases and companions."""
-        assert self._spread is not None
-        return self._spread(rows)
 
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Apply an operation as it is at the bases."""
-        if self.version == 0 and self._spread is not None:
-            rows = [self.lift(part, 0) for part in rows]
-            self.version = 1
         if kink.bend.windows is None:
             return self._continued(kink, rows[0])
         candidates = kink.bend.windows(*rows)
@@ -64,3 +55,24 @@ def slopes_at(kink: Kink, entries: Tensor) -> tuple[Tensor, Tensor]:
         values = kink.function(base)
         (slopes,) = torch.autograd.grad(values.sum(), base)
     return values.detach(), slopes
+
+
+def hinges(kink: Kink, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where an operation on each entry bends, ascending, and its slopes between.
+
+    Returns
+    -------
+    thresholds : Tensor of shape (k, units)
+        Of the dtype and on the device of ``like``.
+    slopes : Tensor of shape (k + 1, units)
+        Below the first, between it and the second, and so on.
+    """
+    zero = like.new_zeros(1, *kink.shape)
+    wide = [(zero + threshold).clamp(-FAR, FAR) for threshold in kink.bend.thresholds]
+    thresholds = torch.cat(wide or [zero[:0]]).sort(dim=0).values
+    first, last = (thresholds[:1], thresholds[-1:]) if wide else (zero, zero)
+    points = torch.cat([first - 1 - first.abs(), thresholds, last + 1 + last.abs()])
+    gaps = points.diff(dim=0)
+    # By differences: some derivatives of PyTorch's are exact to single precision only.
+    slopes = torch.where(gaps > 0, kink.function(points).diff(dim=0) / gaps, 0.0)
+    return thresholds.flatten(1), slopes.flatten(1)

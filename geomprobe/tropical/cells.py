@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from geomprobe.storage import Array
-from geomprobe.tropical.signs import extended, extent, roomy
+from geomprobe.tropical.signs import ZERO, extended, extent, roomy
 from geomprobe.tropical.tape import Kink
-
-#: A height below this share of its unit's largest is zero.
-TOLERANCE = 1e-14
 
 
 class CellMesh(ABC):
@@ -30,11 +27,14 @@ class CellMesh(ABC):
     phantoms : bool
         Whether walls may stand where nothing changes: those of a maximum between two candidates
         that are both below a third.
+    snapped : int
+        How often a vertex lies on a further wall, or a wall passes the border, within rounding.
     """
 
     def __init__(self, vertices: int) -> None:
         self.version = 0
         self.phantoms = False
+        self.snapped = 0
         self._counts = [vertices]
         self._first, self._second = np.empty(0, np.int64), np.empty(0, np.int64)
         self._share = np.empty(0)
@@ -43,6 +43,15 @@ class CellMesh(ABC):
     def vertices(self) -> int:
         """How many vertices there are."""
         return self._counts[-1]
+
+    def notes(self) -> list[str]:
+        """Return what a reader must know."""
+        if not self.snapped:
+            return []
+        return [
+            f"Not in general position: {self.snapped} times a vertex lies on a further wall, or a "
+            "wall passes the border, within rounding; walls nearer to each other count as one."
+        ]
 
     def lift(self, rows: Tensor, version: int) -> Tensor:
         """Interpolate rows of a former version at the vertices made since."""
@@ -82,7 +91,10 @@ class CellMesh(ABC):
         """Cut along the zeros of heights, (n, *shape); return them at all vertices then."""
         flat = heights.flatten(1).cpu().contiguous().numpy()
         low, high = extent(flat)
-        zero = TOLERANCE * np.maximum(-low, high)
+        less, reach = np.minimum(-low, high), np.maximum(-low, high)
+        zero = ZERO * reach
+        self.snapped += int(((less > 0) & (less <= zero)).sum())
+        zero[reach <= ZERO * reach.max(initial=0.0)] = np.inf
         mixed = np.flatnonzero((low < -zero) & (high > zero))
         if not len(mixed):
             return heights

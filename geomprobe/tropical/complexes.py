@@ -159,11 +159,13 @@ def region_complex(
     -----
     Time and memory are proportional to the number of vertices, of which there are of the order of
     n^d / d! for n units. A height of less than 1e-14 of its unit's largest in the box is taken as
-    zero: in two dimensions the vertex then lies on the line, otherwise the network is refused.
+    zero: in two dimensions the vertex then lies on the line, otherwise the network is refused. A
+    unit that stays below 1e-14 of the largest of its operation does not bend.
 
     The certificate: every crossed face has two crossed edges; every vertex has its edges; the Euler
     characteristic is 1; the network is affine on a sample of cells. For the whole space, also that
-    no unit changes sign on any ray beyond the cube.
+    no unit changes sign on any ray beyond the cube, up to slopes of 1e-10 of the largest; where
+    that left out a change of sign, the notes say so.
 
     References
     ----------
@@ -204,7 +206,7 @@ def _everywhere(
                 raise _not_general(seen, len(low)) from None
             width = CUBE / 100
             continue
-        needed = farthest_crossing(tape, chart, found.vertices, found.edges, width)
+        needed, doubtful = farthest_crossing(tape, chart, found.vertices, found.edges, width)
         if not needed or width < CUBE or needed > WIDEST_CUBE:
             break
         width = 2 * needed
@@ -214,7 +216,13 @@ def _everywhere(
             f"units still change sign beyond the cube of half-width {width:g}, as far out as "
             f"{needed:g}: regions there are not counted",
         )
-    return replace(found, low=low, high=high, failures=failures)
+    told = found.notes
+    if doubtful:
+        told += (
+            f"Walls that meet beyond the cube of half-width {width:g} at an angle within rounding "
+            f"count as parallel: {doubtful} times.",
+        )
+    return replace(found, low=low, high=high, failures=failures, notes=told)
 
 
 def _not_general(seen: DegenerateWalls, d: int) -> ValueError:

@@ -90,6 +90,7 @@ def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Fou
         "edges contradict each other about their walls": around.spoiled,
     }
     found.failures = [f"{count} {what}" for what, count in problems.items() if count]
+    found.notes = mesh.notes()
     return found
 
 

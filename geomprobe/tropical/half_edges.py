@@ -151,14 +151,14 @@ def split_polygons(  # noqa: D103
 def _snap(heights: Array, v: int, start: int, zero: Array, head: Array, chain: Array) -> int:
     """Make entries of a vertex zero that are so to their tolerance; enlist it at the first.
 
-    Returns how many were not zero before.
+    Returns how many there are.
     """
     if not any_zero(heights, v, zero, start):
         return 0
     first, snapped = -1, 0
     for u in range(heights.shape[1] - 1, start - 1, -1):
         if abs(heights[v, u]) <= zero[u]:
-            snapped += heights[v, u] != 0.0
+            snapped += 1
             heights[v, u] = 0.0
             first = u
     chain[v], head[first] = head[first], v

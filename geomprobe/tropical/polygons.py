@@ -32,8 +32,6 @@ class Polygons(CellMesh):
     faces : int
     unresolved : int
         Polygons that a line crosses, and that could not be cut.
-    snapped : int
-        How often a vertex was moved on to a line that passes it within rounding.
     """
 
     def __init__(self, corners: int, limit: int) -> None:
@@ -48,7 +46,7 @@ class Polygons(CellMesh):
         self.face = np.tile([0, -1], corners)
         self.source = np.full(corners, -1)
         self.faces = 1
-        self.unresolved = self.snapped = 0
+        self.unresolved = 0
         self._limit = limit
         self._kinks: list[str] = []
 
@@ -65,15 +63,6 @@ class Polygons(CellMesh):
         """Return what went wrong."""
         count = self.unresolved
         return [f"{count} polygons that a line crosses could not be cut"] if count else []
-
-    def notes(self) -> list[str]:
-        """Return what a reader must know."""
-        if not self.snapped:
-            return []
-        return [
-            f"Not in general position: {self.snapped} times a vertex was taken to lie on a line "
-            "that passes it within rounding."
-        ]
 
     @property
     def edges(self) -> Array:

@@ -10,7 +10,9 @@ from numba import njit
 from torch import Tensor
 
 from geomprobe.storage import Array
+from geomprobe.tropical.branches import FAR, hinges
 from geomprobe.tropical.limits import TooManyInputs
+from geomprobe.tropical.signs import ZERO, longer
 from geomprobe.tropical.tape import Kink
 
 #: Breakpoints closer together than this share of a segment are one.
@@ -20,70 +22,91 @@ TOLERANCE = 1e-12
 class Polyline:
     """Inputs on segments, in order; between neighbours on a segment everything is affine.
 
+    A quantity has a row for each input: where a segment starts, its value there; elsewhere, its
+    slope in t on the piece that ends there. So affine operations see as many rows as there are
+    inputs, and slopes keep their digits on pieces however short. Before all segments stands an
+    input of zeros, which tells what constant an operation has added to every row.
+
     Parameters
     ----------
     segments : int
         How many.
     limit : int
         Most inputs to keep.
+    low, high : float
+        Which part of each segment, of 0 to 1.
 
     Attributes
     ----------
     segment : int array of shape (n,)
-        On which segment each input lies.
+        On which segment each input lies; -1 for the zeros.
     t : float64 array of shape (n,)
-        Where on it, from 0 to 1.
+        Where on it.
     origin : int array of shape (n,)
         The number of the kink that made it a breakpoint; -1 at the ends of segments.
     """
 
-    def __init__(self, segments: int, limit: int) -> None:
-        self.segment = np.repeat(np.arange(segments), 2)
-        self.t = np.tile([0.0, 1.0], segments)
-        self.origin = np.full(2 * segments, -1)
+    def __init__(self, segments: int, limit: int, low: float = 0.0, high: float = 1.0) -> None:
+        self.segment = np.append(-1, np.repeat(np.arange(segments), 2))
+        self.t = np.append(low, np.tile([low, high], segments))
+        self.origin = np.full(1 + 2 * segments, -1)
         self.version = 0
         self._limit = limit
         self._kinks = -1
         # By version, where its inputs are now.
-        self._places = [np.arange(2 * segments)]
+        self._places = [np.arange(1 + 2 * segments)]
+
+    def rows(self, starts: Tensor, ends: Tensor) -> Tensor:
+        """Return the rows of the input, from what it is at t = 0 and 1, (segments, *shape)."""
+        slopes = ends - starts
+        known = torch.stack([starts + float(self.t[0]) * slopes, slopes], 1).flatten(0, 1)
+        return torch.cat([torch.zeros_like(known[:1]), known])
+
+    def values(self, rows: Tensor) -> Array:
+        """Return values at all inputs from rows of the present version, (n, units)."""
+        values: Array = integrated(_array(rows.flatten(1)), self.segment, self.t)
+        return values
+
+    def slopes(self, rows: Tensor) -> Array:
+        """Return slopes from rows of the present version, (n, units); nothing at starts."""
+        flat = _array(rows.flatten(1))
+        slopes: Array = flat - flat[0]
+        return slopes
 
     def lift(self, rows: Tensor, version: int) -> Tensor:
-        """Interpolate rows of a former version."""
-        return interpolate(rows, self._places[version], self.t)
+        """Return the rows of all inputs: a part of a piece has its slope."""
+        return rows[torch.from_numpy(self._source(version)).to(rows.device)]
 
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Cut the segments where an operation bends, and apply it."""
         self._kinks += 1
+        former = self.version
         if kink.bend.windows is None:
-            (entries,) = rows
-            for threshold in kink.bend.thresholds:
-                entries = self._cut(entries - threshold, kink) + threshold
-            return kink.apply(entries)
-        candidates = kink.bend.windows(*rows)
-        best = self._cut_envelope(candidates, kink)
-        return kink.bend.sign * best.reshape(-1, *kink.shape)
-
-    def _cut(self, heights: Tensor, kink: Kink) -> Tensor:
-        """Add the zeros of heights, (n, *shape), and return them, lifted, with exact zeros."""
-        flat = heights.flatten(1)
-        left, unit, share = crossings(_array(flat), self.segment)
-        if not len(left):
-            return heights
-        former = self.version
-        rows = self._insert(left, share, kink)
-        lifted = flat.clone() if self.version == former else self.lift(flat, former)
-        lifted[_index(rows, flat), _index(unit, flat)] = 0.0
-        return lifted.reshape(-1, *heights.shape[1:])
-
-    def _cut_envelope(self, candidates: Tensor, kink: Kink) -> Tensor:
-        """Add the corners of maxima of candidates, (n, units, k); return the maxima, (n, units)."""
-        left, _unit, share, _winner = envelope_corners(_array(candidates), self.segment)
-        former = self.version
-        if len(left):
+            given = _array(rows[0].flatten(1))
+            thresholds, factors = map(_array, hinges(kink, rows[0]))
+            values = self.values(rows[0])
+            left, unit, level, share = crossings(values, self.segment, thresholds)
+            at = self._insert(left, share, kink)
+            order = np.argsort(at, kind="stable")
+            crossed = at[order], unit[order], level[order]
+            source = self._source(former)
+            made = bent(given, source, self.segment, self.t, thresholds, factors, *crossed)
+            first = np.flatnonzero(np.diff(self.segment)) + 1
+            starts = rows[0][torch.from_numpy(source[first]).to(rows[0].device)]
+            made[first] = kink.apply(starts).flatten(1).cpu().numpy()
+        else:
+            candidates = kink.bend.windows(*rows)
+            given = _array(candidates)
+            left, share = envelope_corners(
+                self.values(candidates).reshape(given.shape), self.segment
+            )
             self._insert(left, share, kink)
-        if self.version != former:
-            candidates = self.lift(candidates, former)
-        return candidates.amax(-1)
+            made = kink.bend.sign * largest(given, self._source(former), self.segment, self.t)
+        return torch.from_numpy(made).to(rows[0].device).reshape(-1, *kink.shape)
+
+    def _source(self, version: int) -> Array:
+        """Return which row of a former version holds at each input: that of the next one."""
+        return np.searchsorted(self._places[version], np.arange(len(self.t)))
 
     def _insert(self, left: Array, share: Array, kink: Kink) -> Array:
         """Add inputs between each ``left`` and its neighbour; return where they are then."""
@@ -97,8 +120,8 @@ class Polyline:
         first[1:] = (np.diff(left[fresh]) != 0) | (np.diff(t[fresh]) > TOLERANCE)
         made = fresh[first]
         n = len(self.t)
-        if n + len(made) > self._limit:
-            raise TooManyInputs(n + len(made), kink.name)
+        if n + len(made) > self._limit + 1:
+            raise TooManyInputs(n + len(made) - 1, kink.name)
         moved = np.arange(n)
         moved[1:] += np.cumsum(np.bincount(left[made], minlength=n))[:-1]
         rows = np.where(at_right, moved[left + 1], moved[left])
@@ -114,36 +137,8 @@ class Polyline:
         return rows
 
 
-def interpolate(rows: Tensor, places: Array, t: Array) -> Tensor:
-    """Interpolate rows known at some of the inputs, in pairs of neighbours, to all of them.
-
-    Parameters
-    ----------
-    rows : Tensor of shape (m, *shape)
-    places : int array of shape (m,)
-        Which of the inputs they belong to, ascending.
-    t : array of shape (n,)
-    """
-    known = np.zeros(len(t), bool)
-    known[places] = True
-    fresh = np.flatnonzero(~known)
-    out = rows.new_empty((len(t), *rows.shape[1:]))
-    out[_index(places, rows)] = rows
-    before = np.cumsum(known)[fresh] - 1
-    a, b = t[places[before]], t[places[before + 1]]
-    share = torch.from_numpy((t[fresh] - a) / (b - a)).to(rows.device)
-    share = share.reshape(-1, *[1] * (rows.ndim - 1))
-    low, high = rows[_index(before, rows)], rows[_index(before + 1, rows)]
-    out[_index(fresh, rows)] = (1 - share) * low + share * high
-    return out
-
-
 def _array(rows: Tensor) -> Array:
     return np.ascontiguousarray(rows.detach().cpu().numpy())
-
-
-def _index(places: Array, like: Tensor) -> Tensor:
-    return torch.from_numpy(places).to(like.device)
 
 
 def _rank(groups: Array) -> Array:
@@ -161,44 +156,141 @@ def _spread(old: Array, moved: Array, new: Array, places: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
-def crossings(heights: Array, segment: Array) -> tuple[Array, Array, Array]:
-    """Return where heights, (n, units), change sign between neighbours on a segment.
-
-    Returns
-    -------
-    left, unit : int array
-    share : float array
-        How far from ``left`` to its right neighbour the height is zero, in (0, 1).
-    """
-    n, units = heights.shape
-    count = 0
-    for i in range(n - 1):
-        if segment[i] == segment[i + 1]:
-            for u in range(units):
-                count += (heights[i, u] > 0.0) != (heights[i + 1, u] > 0.0)
-    left, unit = np.empty(count, np.int64), np.empty(count, np.int64)
-    share = np.empty(count, np.float64)
-    found = 0
-    for i in range(n - 1):
-        if segment[i] == segment[i + 1]:
-            for u in range(units):
-                a, b = heights[i, u], heights[i + 1, u]
-                if (a > 0.0 and b < 0.0) or (a < 0.0 and b > 0.0):
-                    left[found], unit[found], share[found] = i, u, a / (a - b)
-                    found += 1
-    return left[:found], unit[:found], share[:found]
+def integrated(rows: Array, segment: Array, t: Array) -> Array:
+    """Return values at all inputs, (n, units), from their rows."""
+    values: Array = rows.copy()
+    for i in range(1, len(rows)):
+        if segment[i] == segment[i - 1]:
+            step = t[i] - t[i - 1]
+            for u in range(rows.shape[1]):
+                values[i, u] = values[i - 1, u] + step * (rows[i, u] - rows[0, u])
+    return values
 
 
 @njit(cache=True, nogil=True)
-def envelope_corners(candidates: Array, segment: Array) -> tuple[Array, Array, Array, Array]:
+def crossings(
+    values: Array, segment: Array, thresholds: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Return where values reach thresholds, (k, units), between neighbours on a segment.
+
+    Returns
+    -------
+    left, unit, level : int array
+        The input before, the unit, and which of its thresholds.
+    share : float array
+        How far from ``left`` to its right neighbour, in (0, 1).
+    """
+    below, above = _bands(values, thresholds)
+    n, units = values.shape
+    count = 0
+    for i in range(n - 1):
+        for k in range(len(thresholds) if segment[i] == segment[i + 1] else 0):
+            for u in range(units):
+                a, b, low, high = values[i, u], values[i + 1, u], below[k, u], above[k, u]
+                count += ((a < low) & (b > high)) | ((a > high) & (b < low))
+    left, unit = np.empty(count, np.int64), np.empty(count, np.int64)
+    level, share = np.empty(count, np.int64), np.empty(count, np.float64)
+    found = 0
+    for i in range(n - 1):
+        for k in range(len(thresholds) if segment[i] == segment[i + 1] else 0):
+            for u in range(units):
+                a, b, low, high = values[i, u], values[i + 1, u], below[k, u], above[k, u]
+                if ((a < low) & (b > high)) | ((a > high) & (b < low)):
+                    left[found], unit[found], level[found] = i, u, k
+                    share[found] = (thresholds[k, u] - a) / (b - a)
+                    found += 1
+    return left, unit, level, share
+
+
+@njit(cache=True, nogil=True)
+def _bands(values: Array, thresholds: Array) -> tuple[Array, Array]:
+    """Return between what, (k, units), a value is at a threshold to rounding.
+
+    All values are, of a unit that moves by rounding only, and where there is no finite threshold.
+    """
+    reach = np.zeros(thresholds.shape)
+    for value in values:
+        for k in range(len(thresholds)):
+            for u in range(len(value)):
+                reach[k, u] = max(reach[k, u], abs(value[u] - thresholds[k, u]))
+    reach = np.where(reach < FAR / 2, reach, 0.0)
+    largest = reach.max() if reach.size else 0.0
+    width = np.where(reach > ZERO * largest, ZERO * reach, np.inf)
+    return thresholds - width, thresholds + width
+
+
+@njit(cache=True, nogil=True)
+def bent(
+    rows: Array,
+    source: Array,
+    segment: Array,
+    t: Array,
+    thresholds: Array,
+    factors: Array,
+    at: Array,
+    unit: Array,
+    level: Array,
+) -> Array:
+    """Return the slopes after an operation on each entry, from rows before, by ``source``.
+
+    At the inputs ``at``, ascending, a unit has just reached a threshold.
+    """
+    made = np.zeros((len(t), rows.shape[1]))
+    value, middle = rows[0].copy(), rows[0].copy()
+    following = 0
+    for i in range(1, len(t)):
+        row, out = rows[source[i]], made[i]
+        if segment[i] != segment[i - 1]:
+            value[:] = row
+        else:
+            step = t[i] - t[i - 1]
+            for u in range(len(row)):
+                slope = row[u] - rows[0, u]
+                middle[u] = value[u] + step / 2 * slope
+                value[u] += step * slope
+                out[u] = factors[0, u] * slope
+            for k in range(len(thresholds)):
+                for u in range(len(row)):
+                    if middle[u] > thresholds[k, u]:
+                        out[u] = factors[k + 1, u] * (row[u] - rows[0, u])
+        while following < len(at) and at[following] == i:
+            value[unit[following]] = thresholds[level[following], unit[following]]
+            following += 1
+    return made
+
+
+@njit(cache=True, nogil=True)
+def largest(rows: Array, source: Array, segment: Array, t: Array) -> Array:
+    """Return rows of the largest of some candidates, (units, k), from their rows by ``source``."""
+    _, units, k = rows.shape
+    made = np.zeros((len(t), units))
+    value = rows[0].copy()
+    for i in range(1, len(t)):
+        row = rows[source[i]]
+        start = segment[i] != segment[i - 1]
+        step = 0.0 if start else t[i] - t[i - 1]
+        if start:
+            value[:] = row
+        for u in range(units):
+            highest = -np.inf
+            for j in range(k):
+                slope = row[u, j] - rows[0, u, j]
+                middle = value[u, j] + step / 2 * slope
+                if middle > highest:
+                    highest, made[i, u] = middle, middle if start else slope
+                value[u, j] += step * slope
+    return made
+
+
+@njit(cache=True, nogil=True)
+def envelope_corners(candidates: Array, segment: Array) -> tuple[Array, Array]:
     """Return where the largest of some candidates, (n, units, k), changes between neighbours.
 
-    The same as of :func:`crossings`, and which candidate is the largest from there on.
+    By the input before, and how far from it to its neighbour.
     """
     n, units, k = candidates.shape
     room = 16
-    left, unit = np.empty(room, np.int64), np.empty(room, np.int64)
-    share, winner = np.empty(room, np.float64), np.empty(room, np.int64)
+    left, share = np.empty(room, np.int64), np.empty(room, np.float64)
     found = 0
     for i in range(n - 1):
         if segment[i] != segment[i + 1]:
@@ -223,16 +315,8 @@ def envelope_corners(candidates: Array, segment: Array) -> tuple[Array, Array, A
                     break
                 if found == room:
                     room *= 2
-                    left, unit = _longer(left, room), _longer(unit, room)
-                    share, winner = _longer(share, room), _longer(winner, room)
-                left[found], unit[found], share[found], winner[found] = i, u, best, then
+                    left, share = longer(left, room), longer(share, room)
+                left[found], share[found] = i, best
                 found += 1
                 now = then
-    return left[:found], unit[:found], share[:found], winner[:found]
-
-
-@njit(cache=True, nogil=True)
-def _longer(values: Array, room: int) -> Array:
-    out = np.empty(room, values.dtype)
-    out[: len(values)] = values
-    return out
+    return left[:found], share[:found]

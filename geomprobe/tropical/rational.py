@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from geomprobe.storage import Array
+from geomprobe.tropical.branches import hinges
 from geomprobe.tropical.inputs import aligned, as_batch
 from geomprobe.tropical.polynomials import (
     TooManyTerms,
@@ -293,19 +294,15 @@ def _largest_of(rationals: Sequence[_Rational], max_terms: int) -> _Rational:
 
 def _hinged(kink: Kink, rationals: Sequence[_Rational], max_terms: int) -> list[_Rational]:
     """Apply a piecewise-linear function to each entry, as a sum of hinges max(u - t, 0)."""
-    wide = [torch.as_tensor(t).double().expand(kink.shape) for t in kink.bend.thresholds]
-    thresholds = torch.stack(wide).sort(dim=0).values
-    points = torch.cat([thresholds[:1] - 1, thresholds, thresholds[-1:] + 1])
-    values = kink.function(points)
-    gaps = points.diff(dim=0)
-    slopes = torch.where(gaps > 0, values.diff(dim=0) / gaps, 0.0).flatten(1).numpy()
-    at, first = thresholds.flatten(1).numpy(), values[1].flatten().numpy()
+    at, slopes = hinges(kink, torch.zeros(0).double())
+    base = at[:1] if len(at) else torch.zeros_like(slopes)
+    values = kink.function(base.reshape(1, *kink.shape)).flatten(1)
+    biases = (values - slopes[:1] * base)[0].tolist()
+    weights = torch.cat([slopes[:1], slopes.diff(dim=0)]).numpy()
     bent = []
     for j, rational in enumerate(rationals):
-        hinges = [_hinge(rational, t) for t in at[:, j]]
-        weights = np.append(slopes[0, j], np.diff(slopes[:, j]))
-        bias = float(first[j] - slopes[0, j] * at[0, j])
-        bent.append(_combined([rational, *hinges], weights, bias, max_terms))
+        parts = [rational, *(_hinge(rational, float(t)) for t in at[:, j])]
+        bent.append(_combined(parts, weights[:, j], biases[j], max_terms))
     return bent
 
 

@@ -7,6 +7,10 @@ from numba import njit
 
 from geomprobe.storage import Array
 
+#: A height below this share of its unit's largest is zero, and so is a unit whose largest is below
+#: this share of that of its operation: rounding of what cancels.
+ZERO = 1e-14
+
 _ONE = np.uint64(1)
 _NONE = np.uint64(0)
 _DEBRUIJN = np.uint64(0x03F79D71B4CB0A89)

@@ -11,6 +11,7 @@ from torch import Tensor
 from geomprobe.storage import Array
 from geomprobe.tropical.branches import Branches
 from geomprobe.tropical.charts import Chart
+from geomprobe.tropical.signs import ZERO
 from geomprobe.tropical.tape import Kink, Tape
 
 #: Heights below this share of the largest are rounding, and so are slopes: rays are differences of
@@ -20,7 +21,7 @@ _NO_HEIGHT, _NO_SLOPE = 1e-12, 1e-10
 
 def farthest_crossing(
     tape: Tape, chart: Chart, vertices: Array, edges: Array, half_width: float
-) -> float:
+) -> tuple[float, int]:
     r"""Return how wide a cube about the origin must be for the last crossing known beyond it.
 
     Beyond the cube everything is a prism over its surface, with one ray for each vertex there, as
@@ -38,8 +39,10 @@ def farthest_crossing(
 
     Returns
     -------
-    float
+    width : float
         0 if no unit changes sign on any ray.
+    doubtful : int
+        How often a unit would, if a slope were not taken for rounding.
 
     Notes
     -----
@@ -49,13 +52,13 @@ def farthest_crossing(
     """
     on, rays = rays_out(vertices, np.ascontiguousarray(edges), half_width * (1 - 1e-12))
     size = max(1, tape.rows_in_memory() // 2)
-    farthest = 0.0
+    farthest, doubtful = 0.0, 0
     for first in range(0, len(on), size):
         at, along = on[first : first + size], rays[first : first + size]
         mesh = _Rays(len(at))
         tape.run(mesh, *chart.rows(np.concatenate([vertices[at], vertices[at] + along])))
-        farthest = max(farthest, mesh.farthest)
-    return (1 + farthest) * half_width if farthest else 0.0
+        farthest, doubtful = max(farthest, mesh.farthest), doubtful + mesh.doubtful
+    return (1 + farthest) * half_width if farthest else 0.0, doubtful
 
 
 @njit(cache=True, nogil=True)
@@ -98,6 +101,7 @@ class _Rays(Branches):
     def __init__(self, bases: int) -> None:
         super().__init__(bases)
         self.farthest = 0.0
+        self.doubtful = 0
 
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Look at the heights, and apply the operation as it is at the bases."""
@@ -111,9 +115,11 @@ class _Rays(Branches):
         for height in heights:
             base, moved = height.chunk(2)
             slope = moved - base
-            crossed = base * slope < 0
-            for part, zero in ((base, _NO_HEIGHT), (slope, _NO_SLOPE)):
-                crossed &= part.abs() > zero * part.abs().max()
+            crossed = (base * slope < 0) & (base.abs() > _NO_HEIGHT * base.abs().max())
+            crossed &= slope.abs() > ZERO * slope.abs().max()
+            steep = slope.abs() > _NO_SLOPE * slope.abs().max()
+            self.doubtful += int((crossed & ~steep).sum())
+            crossed &= steep
             if bool(crossed.any()):
                 steps = (base[crossed] / slope[crossed]).abs().max()
                 self.farthest = max(self.farthest, float(steps))

@@ -186,6 +186,23 @@ def test_parts_that_fit_into_memory_make_the_whole(monkeypatch):
     np.testing.assert_allclose(parts.t, whole.t, atol=1e-10)
     np.testing.assert_allclose(parts.slopes, whole.slopes, atol=1e-10)
     np.testing.assert_array_equal(parts.origin, whole.origin)
+    halved = linear_pieces(sawtooth(7), torch.zeros(1), torch.ones(1))
+    assert (halved.activation_pieces, halved.certified) == (2**7, True)
+
+
+def test_the_certificate_fails_where_a_breakpoint_is_missed(monkeypatch):
+    import geomprobe.tropical.polyline as module
+
+    ends = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert linear_pieces(he_network(6, 16, 16, 3), *ends).certified
+    found = module.crossings
+    monkeypatch.setattr(module, "crossings", lambda *given: [part[1:] for part in found(*given)])
+    assert not linear_pieces(he_network(6, 16, 16, 3), *ends).certified
+
+
+def test_an_affine_network_is_one_piece():
+    pieces = linear_pieces(nn.Linear(3, 2), torch.zeros(3), torch.ones(3))
+    assert (pieces.activation_pieces, pieces.certified) == (1, True)
 
 
 def test_dicts_of_inputs_and_constants():
