@@ -16,8 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Rows of a strip of products: few, so that little is done twice above the diagonal.
-_BLOCK_ROWS = 144
+# Rows of a product on the diagonal: few, so that little is done twice above it, and enough for all
+# threads.
+_BLOCK_ROWS = 192
 # Gradients are formed in a buffer of this size, which the allocator hands out again and again.
 _BUFFER_BYTES = 24 * 2**20
 # What inner products mix at a time: as much as stays in the cache.
@@ -257,10 +258,15 @@ def _weighed(alike: Tensor, grads: Tensor) -> Tensor:
 
 
 def _add_lower(gram: Tensor, rows: Tensor) -> None:
-    """Add the products of all rows, by strips: a little more than the lower triangle."""
-    for start in range(0, len(rows), _BLOCK_ROWS):
-        stop = min(len(rows), start + _BLOCK_ROWS)
-        gram[start:stop, :stop].addmm_(rows[start:stop], rows[:stop].T)
+    """Add the products of all rows, by halves: a little more than the lower triangle."""
+    if len(rows) <= _BLOCK_ROWS:
+        gram.addmm_(rows, rows.T)
+        return
+    half = len(rows) // 2
+    upper, lower = rows[:half], rows[half:]
+    gram[half:, :half].addmm_(lower, upper.T)
+    _add_lower(gram[:half, :half], upper)
+    _add_lower(gram[half:, half:], lower)
 
 
 def _add_single(gram: Tensor, inputs: Tensor, grads: Tensor, biased: bool) -> None:
@@ -281,20 +287,16 @@ def _add_inner(gram: Tensor, inputs: Tensor, grads: Tensor, biased: bool) -> Non
     """Add <D_n, (A_n A_m^T) D_m>: nothing as large as a gradient is formed."""
     n, t = inputs.shape[:2]
     k, o = grads.shape[1], grads.shape[3]
-    size = max(1, min(n, int((_MIXED_BYTES / (t * k * o * gram.itemsize)) ** 0.5)))
+    size = max(1, min(n, _MIXED_BYTES // (t * k * o * gram.itemsize)))
     grads = grads.contiguous()
     for start in range(0, n, size):
         stop = min(n, start + size)
-        b, own = stop - start, grads[start:stop].flatten(2)
-        alike = inputs[start:stop].flatten(0, 1) @ inputs[:stop].flatten(0, 1).T
-        alike = alike.add_(float(biased)).view(b * t, stop, t)
-        for first in range(0, stop, size):
-            others = range(first, min(stop, first + size))
-            mixed = grads.new_empty(len(others), k, b * t, o)
-            for other, rows in zip(others, mixed, strict=True):
-                torch.bmm(alike[:, other].expand(k, b * t, t), grads[other], out=rows)
-            products = torch.bmm(own, mixed.view(-1, b, t * o).permute(1, 2, 0))
-            gram[start * k : stop * k, first * k : others.stop * k] += products.view(b * k, -1)
+        for m in range(stop):
+            first = max(start, m)
+            alike = (inputs[first:stop].flatten(0, 1) @ inputs[m].T).add_(float(biased))
+            mixed = torch.bmm(alike.expand(k, -1, -1), grads[m]).view(k, -1, t * o)
+            products = torch.bmm(grads[first:stop].flatten(2), mixed.permute(1, 2, 0))
+            gram[first * k : stop * k, m * k : (m + 1) * k] += products.flatten(0, 1)
 
 
 def _formed(inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:

@@ -96,16 +96,17 @@ def fisher_eigenpairs(
             gram = made.gram.div_(len(data))
             values, vectors = leading_eigenpairs(gram, k)
             residuals = (gram @ vectors - vectors * values).norm(dim=0)
-            numbers = (one.double().cpu().numpy() for one in (values, vectors, residuals))
+            dual = Eigenpairs(
+                _array(values), _array(vectors), _array(residuals), f"Gram matrix, {made.route}"
+            )
             floor = noise_floor(
-                float(values[0]),
+                dual.values[0],
                 float(gram.trace()),
                 n_rows,
                 torch.finfo(dtype).eps,
                 row_epsilon(setting.parameters),
             )
-            rows = setting.rows(setting.parameters, made.chunk)
-            return _primal(rows, Eigenpairs(*numbers, f"Gram matrix, {made.route}"), floor)
+            return _primal(setting.rows(setting.parameters, made.chunk), dual, floor)
     rows = setting.rows(setting.parameters, batch_size or LARGEST_BATCH)
     products = _Products(rows, row_dtype(setting.parameters))
     dual = top_eigenpairs(products, k, seed=seed, memory_share=memory_share)
@@ -130,6 +131,11 @@ class _Products:
     def __matmul__(self, vectors: Tensor) -> Tensor:
         columns = [self.rows.into_rows(self.rows.into_parameters(u)) for u in vectors.T]
         return torch.stack(columns, dim=1)
+
+
+def _array(numbers: Tensor) -> Array:
+    found: Array = numbers.double().cpu().numpy()
+    return found
 
 
 def _primal(rows: FisherRows, dual: Eigenpairs, floor: float) -> Eigenpairs:
