@@ -191,7 +191,7 @@ def _layers(setting: Setting, counts: Sequence[int]) -> dict[str, Layer]:
     trying = next((rank for rank, n in enumerate(counts) if n > 2), int(np.argmax(counts)))
 
     def tried() -> dict[str, Any]:
-        found = setting.layers() if place()[0] == trying else {}
+        found = setting.layers if place()[0] == trying else {}
         return {
             name: [dict(layer.names), [[at.axis, at.size] for at in layer.layouts],
                    layer.n_inputs, layer.n_outputs, layer.shared]

@@ -8,7 +8,7 @@ inputs and of the gradients at its outputs, and the gradient itself need not be 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -16,8 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# Rows of a product on the diagonal: few, so that little is done twice above it.
-_BLOCK_ROWS = 128
+# Rows of a product on the diagonal: few, so that little is done twice above it, and enough for all
+# threads.
+_BLOCK_ROWS = 192
 # Gradients are formed in a buffer of this size, which the allocator hands out again and again.
 _BUFFER_BYTES = 24 * 2**20
 # What inner products mix at a time: as much as stays in the cache.
@@ -97,11 +98,14 @@ class Outer:
     grads : Tensor of shape (N, K, G, T, O)
     biased : bool
         Whether one more entry goes in, which is always 1.
+    alike : callable, optional
+        From a group to :func:`inner_products` of what goes in, where these are kept.
     """
 
     values: Tensor
     grads: Tensor
     biased: bool = False
+    alike: Callable[[int], Tensor] | None = None
 
     @cached_property
     def inputs(self) -> Tensor:
@@ -133,10 +137,7 @@ class Outer:
             values, grads = self.values[:, group], self.grads[:, :, group]
             t, i, o = *values.shape[1:], grads.shape[3]
             if t * (i / k + o) < i * o:
-                alike = torch.bmm(values, values.transpose(1, 2)) + float(self.biased)
-                for vector in range(k):
-                    mixed = torch.bmm(alike, grads[:, vector]).mul_(grads[:, vector])
-                    squares[:, vector] += mixed.sum(dim=(1, 2))
+                squares += _weighed((self.alike or self._alike)(group), grads)
             else:
                 for vector in range(k):
                     rows = torch.bmm(grads[:, vector].transpose(1, 2), values)
@@ -144,6 +145,9 @@ class Outer:
                 if self.biased:
                     squares += grads.sum(dim=2).square_().sum(dim=2)
         return squares
+
+    def _alike(self, group: int) -> Tensor:
+        return inner_products(self.values, self.biased, group)
 
     def total(self) -> Tensor:
         """See :class:`Factor`: of shape (G, O, I) or (G, O, I + 1)."""
@@ -202,7 +206,10 @@ class Lookup:
             Rows(torch.cat(everywhere, dim=2)).add_to(gram)
 
     def squares(self) -> Tensor:
-        """See :class:`Factor`."""
+        """See :class:`Factor`. By pairs of positions, or, of many, by rows of the table."""
+        if self.grads.shape[2] <= self.grads.shape[3]:
+            same = self.places[:, :, None] == self.places[:, None]
+            return _weighed(same.to(self.grads), self.grads)
         keys, sums = self._sums()
         squares = self.grads.new_zeros(self.grads.shape[:2])
         return squares.index_add_(0, keys % len(squares), sums.square_().sum(dim=2))
@@ -239,6 +246,17 @@ class Lookup:
         return torch.split(keys % n, counts), torch.split(sums, counts)
 
 
+def inner_products(values: Tensor, biased: bool, group: int) -> Tensor:
+    """Return those of what goes into a group at each two positions of a sample: (N, T, T)."""
+    return torch.bmm(values[:, group], values[:, group].transpose(1, 2)) + float(biased)
+
+
+def _weighed(alike: Tensor, grads: Tensor) -> Tensor:
+    """Return <D_n, alike_n D_n> for gradients (N, K, T, O): the squared norms, of shape (N, K)."""
+    each = [(one @ one.transpose(1, 2)).mul_(alike).sum(dim=(1, 2)) for one in grads.unbind(dim=1)]
+    return torch.stack(each, dim=1)
+
+
 def _add_lower(gram: Tensor, rows: Tensor) -> None:
     """Add the products of all rows, by halves: a little more than the lower triangle."""
     if len(rows) <= _BLOCK_ROWS:
@@ -269,20 +287,16 @@ def _add_inner(gram: Tensor, inputs: Tensor, grads: Tensor, biased: bool) -> Non
     """Add <D_n, (A_n A_m^T) D_m>: nothing as large as a gradient is formed."""
     n, t = inputs.shape[:2]
     k, o = grads.shape[1], grads.shape[3]
-    size = max(1, min(n, int((_MIXED_BYTES / (t * k * o * gram.itemsize)) ** 0.5)))
+    size = max(1, min(n, _MIXED_BYTES // (t * k * o * gram.itemsize)))
     grads = grads.contiguous()
     for start in range(0, n, size):
         stop = min(n, start + size)
-        b, own = stop - start, grads[start:stop].flatten(2)
-        alike = inputs[start:stop].flatten(0, 1) @ inputs[:stop].flatten(0, 1).T
-        alike = alike.add_(float(biased)).view(b * t, stop, 1, t).permute(1, 2, 0, 3)
-        for first in range(0, stop, size):
-            others = slice(first, min(stop, first + size))
-            c = others.stop - first
-            weights = alike[others].expand(c, k, b * t, t).reshape(c * k, b * t, t)
-            mixed = torch.bmm(weights, grads[others].flatten(0, 1)).view(c * k, b, t * o)
-            products = torch.bmm(own, mixed.permute(1, 2, 0))
-            gram[start * k : stop * k, first * k : others.stop * k] += products.view(b * k, -1)
+        for m in range(stop):
+            first = max(start, m)
+            alike = (inputs[first:stop].flatten(0, 1) @ inputs[m].T).add_(float(biased))
+            mixed = torch.bmm(alike.expand(k, -1, -1), grads[m]).view(k, -1, t * o)
+            products = torch.bmm(grads[first:stop].flatten(2), mixed.permute(1, 2, 0))
+            gram[first * k : stop * k, m * k : (m + 1) * k] += products.flatten(0, 1)
 
 
 def _formed(inputs: Tensor, grads: Tensor) -> Iterator[Tensor]:

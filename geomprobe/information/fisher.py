@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from geomprobe.evidence import Loss, Samples
 from geomprobe.hooks import quiet
 from geomprobe.information.factors import Rows
-from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.gram import FisherGram
 from geomprobe.information.layerwise import Layer, LayoutError, parts_of, record
 from geomprobe.information.likelihoods import Likelihood
@@ -26,7 +24,6 @@ from geomprobe.jacobians import (
     row_epsilon,
 )
 from geomprobe.memory import allowed_bytes, require_memory
-from geomprobe.storage import Array
 
 #: What the parameters of the model itself are said to belong to.
 ROOT = "(root)"
@@ -143,25 +140,74 @@ def fisher_gram(
         batch_size=batch_size,
         memory_share=memory_share,
     )
-    return gram_of(setting, kind, batch_size, dtype, memory_share, by_layer)
+    made = products_of(setting, batch_size, dtype, memory_share, by_layer)
+    parameters, n_samples = setting.parameters, len(setting.data)
+
+    def found(names: list[str], gram: Tensor, layers: Mapping[str, FisherGram]) -> FisherGram:
+        return FisherGram(
+            gram=gram.double().div_(n_samples).cpu().numpy(),
+            n_samples=n_samples,
+            n_parameters=sum(parameters[name].numel() for name in names),
+            kind=kind,
+            route=made.route,
+            rows_per_sample=setting.cotangents.shape[1],
+            row_epsilon=row_epsilon(parameters),
+            gram_epsilon=torch.finfo(dtype).eps,
+            rows=setting.rows(names, made.chunk),
+            layers=layers,
+        )
+
+    of_layers = {
+        owner: found([name for name in parameters if _owner(name) == owner], part, {})
+        for owner, part in made.by_layer.items()
+    }
+    return found(list(parameters), made.gram, of_layers)
 
 
-def gram_of(
+@dataclass(frozen=True)
+class Products:
+    """Products of all rows, summed over parameters.
+
+    Parameters
+    ----------
+    gram : Tensor of shape (M, M)
+    by_layer : dict of str to Tensor
+        Its parts, where they were asked for.
+    route : str
+        As of a :class:`FisherGram`.
+    chunk : int
+        Samples of a pass.
+    """
+
+    gram: Tensor
+    by_layer: dict[str, Tensor]
+    route: str
+    chunk: int
+
+
+def products_of(
     setting: Setting,
-    kind: str,
     batch_size: int | None,
     dtype: torch.dtype,
     memory_share: float,
     by_layer: bool = False,
-) -> FisherGram:
-    """Return the Gram matrix of what :func:`setting_of` has looked at."""
+) -> Products:
+    """Return the products of all rows, not yet averaged over samples.
+
+    Raises
+    ------
+    MemoryEstimateError
+        They would not fit in memory.
+    ValueError
+        Gradients that are not finite, or outputs of a sample that depend on others.
+    """
     parameters, cotangents = setting.parameters, setting.cotangents
     n_samples, per_sample = cotangents.shape[:2]
     owners = {name: _owner(name) for name in parameters}
     kept = len(set(owners.values())) if by_layer else 0
     room = Room(n_samples, per_sample, dtype, batch_size, memory_share, kept)
     with quiet(setting.model):
-        layers = setting.layers()
+        layers = setting.layers
         room.require(layers, setting.left(layers))
         zeros = torch.zeros(room.n_rows, room.n_rows, dtype=dtype, device=_device(cotangents))
         parts = {
@@ -192,27 +238,12 @@ def gram_of(
     finite = torch.isfinite(gram.diagonal().view(n_samples, per_sample)).all(dim=1)
     if not bool(finite.all()):
         raise ValueError(not_finite("gradients", finite))
-    chunk = room.chunk_of(layers)
-
-    def found(names: list[str], gram: Tensor, layers: Mapping[str, FisherGram]) -> FisherGram:
-        return FisherGram(
-            gram=_whole(gram, 1 / n_samples),
-            n_samples=n_samples,
-            n_parameters=sum(parameters[name].numel() for name in names),
-            kind=kind,
-            route="; ".join(routes),
-            rows_per_sample=per_sample,
-            row_epsilon=row_epsilon(parameters),
-            gram_epsilon=torch.finfo(dtype).eps,
-            rows=FisherRows(setting.model, tuple(names), setting.data, cotangents, chunk),
-            layers=layers,
-        )
-
-    of_layers = {
-        owner: found([name for name in parameters if owners[name] == owner], part, {})
-        for owner, part in (parts if by_layer else {}).items()
-    }
-    return found(list(parameters), gram, of_layers)
+    return Products(
+        _mirrored(gram),
+        {owner: _mirrored(part) for owner, part in (parts if by_layer else {}).items()},
+        "; ".join(routes),
+        room.chunk_of(layers),
+    )
 
 
 def _owner(parameter: str) -> str:
@@ -305,15 +336,11 @@ def _device(cotangents: Tensor) -> torch.device:
     return torch.device("cpu") if cotangents.device.type == "mps" else cotangents.device
 
 
-def _whole(gram: Tensor, share: float) -> Array:
-    """Return a part of the whole matrix, from what is on and below the diagonal of that."""
-    whole: Array = np.empty(gram.shape)
-    entries = torch.from_numpy(whole)
+def _mirrored(gram: Tensor) -> Tensor:
+    """Complete a matrix, in place, from what is on and below its diagonal."""
     for start in range(0, len(gram), _BLOCK_ROWS):
         here = slice(start, start + _BLOCK_ROWS)
-        left, lower = gram[here, :start].cpu(), gram[here, here].tril().cpu()
-        entries[here, :start] = left
-        entries[:start, here] = left.T
-        entries[here, here] = lower + lower.tril(-1).T
-    whole *= share
-    return whole
+        gram[:start, here] = gram[here, :start].T
+        lower = gram[here, here].tril()
+        gram[here, here] = lower + lower.tril(-1).T
+    return gram

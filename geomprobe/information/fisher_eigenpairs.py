@@ -13,12 +13,14 @@ from geomprobe.evidence import Loss, Samples, forward
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.hooks import quiet
 from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
-from geomprobe.information.fisher import gram_of
+from geomprobe.information.fisher import products_of
 from geomprobe.information.fisher_rows import FisherRows
+from geomprobe.information.gram import noise_floor
+from geomprobe.information.krylov import leading_eigenpairs
 from geomprobe.information.layerwise import parts_of, record
 from geomprobe.information.likelihoods import Likelihood
 from geomprobe.information.setting import LARGEST_BATCH, Setting, setting_of
-from geomprobe.jacobians import row_dtype
+from geomprobe.jacobians import row_dtype, row_epsilon
 from geomprobe.memory import require_memory
 from geomprobe.storage import Array
 
@@ -87,22 +89,25 @@ def fisher_eigenpairs(
     )
     if _gram_takes_less(setting, k):
         try:
-            gram = gram_of(setting, kind, batch_size, dtype, memory_share)
+            made = products_of(setting, batch_size, dtype, memory_share)
         except MemoryEstimateError:
             pass
         else:
-            assert gram.rows is not None
-            values, vectors = gram.leading(k)
-            residuals = np.linalg.norm(gram.gram @ vectors - vectors * values, axis=0)
-            dual = Eigenpairs(values, vectors, residuals, f"Gram matrix, {gram.route}")
-            return _primal(gram.rows, dual, gram._floor(values[0]))
-    rows = FisherRows(
-        model,
-        tuple(setting.parameters),
-        setting.data,
-        setting.cotangents,
-        batch_size or LARGEST_BATCH,
-    )
+            gram = made.gram.div_(len(data))
+            values, vectors = leading_eigenpairs(gram, k)
+            residuals = (gram @ vectors - vectors * values).norm(dim=0)
+            dual = Eigenpairs(
+                _array(values), _array(vectors), _array(residuals), f"Gram matrix, {made.route}"
+            )
+            floor = noise_floor(
+                dual.values[0],
+                float(gram.trace()),
+                n_rows,
+                torch.finfo(dtype).eps,
+                row_epsilon(setting.parameters),
+            )
+            return _primal(setting.rows(setting.parameters, made.chunk), dual, floor)
+    rows = setting.rows(setting.parameters, batch_size or LARGEST_BATCH)
     products = _Products(rows, row_dtype(setting.parameters))
     dual = top_eigenpairs(products, k, seed=seed, memory_share=memory_share)
     return _primal(rows, dual, n_rows * torch.finfo(products.dtype).eps * dual.values[0])
@@ -128,6 +133,11 @@ class _Products:
         return torch.stack(columns, dim=1)
 
 
+def _array(numbers: Tensor) -> Array:
+    found: Array = numbers.double().cpu().numpy()
+    return found
+
+
 def _primal(rows: FisherRows, dual: Eigenpairs, floor: float) -> Eigenpairs:
     """Return eigenpairs of F = B^T B from those of K = B B^T: v = B^T u / sqrt(value)."""
     if not dual.values[-1] > floor:
@@ -151,7 +161,7 @@ def _gram_takes_less(setting: Setting, k: int) -> bool:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             forward(setting.model, few.inputs)
         one_pass = counter.get_total_flops() / len(few)
-        layers = setting.layers()
+        layers = setting.layers
         recorded, _ = record(setting.model, layers, few, setting.cotangents[:2], len(few))
     left = sum(parameter.numel() for parameter in setting.left(layers).values())
     a_pair = per_sample**2 * left + sum(

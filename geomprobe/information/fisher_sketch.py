@@ -131,7 +131,7 @@ def fisher_sketch(
     few = look(0, 3)
     n_parameters = sum(parameter.numel() for parameter in few.parameters.values())
     with quiet(model):
-        for layers in (few.layers(), {}):
+        for layers in (few.layers, {}):
             size = _batch(few, layers, columns, batch_size or LARGEST_BATCH, memory_share)
             batches = range(0, len(data), size)
             try:

@@ -85,7 +85,7 @@ def sample_traces(
     n_samples, per_sample = setting.cotangents.shape[:2]
     room = Room(n_samples, per_sample, dtype, batch_size, memory_share)
     with quiet(setting.model):
-        layers = setting.layers()
+        layers = setting.layers
         try:
             each = _of_layers(setting, layers, room)
         except LayoutError:

@@ -111,9 +111,9 @@ class FisherGram(ByValue):
         return self._floor(self._eigenvalues[0])
 
     def _floor(self, largest: float) -> float:
-        in_gram = len(self.gram) * self.gram_epsilon * largest
-        in_rows = (10 * self.row_epsilon) ** 2 * self.trace()
-        return float(max(in_gram, in_rows, 0.0))
+        return noise_floor(
+            largest, self.trace(), len(self.gram), self.gram_epsilon, self.row_epsilon
+        )
 
     def significant(self) -> Array:
         """Return the eigenvalues above the noise floor, in descending order."""
@@ -286,3 +286,12 @@ class FisherGram(ByValue):
         ax.set_ylabel("eigenvalue")
         ax.set_title(f"{self.kind} Fisher information, {self.n_samples} inputs")
         return ax
+
+
+def noise_floor(
+    largest: float, trace: float, n_rows: int, gram_epsilon: float, row_epsilon: float
+) -> float:
+    """Return :attr:`FisherGram.noise_floor`."""
+    in_gram = n_rows * gram_epsilon * largest
+    in_rows = (10 * row_epsilon) ** 2 * trace
+    return float(max(in_gram, in_rows, 0.0))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from geomprobe.information.factors import Factor, Lookup, Outer, Rows
+from geomprobe.information.factors import Factor, Lookup, Outer, Rows, inner_products
 
 #: A factor, and what turns its total into the gradient of each of its parameters.
 Part = tuple[Factor, Callable[[Tensor], dict[str, Tensor]]]
@@ -164,6 +165,7 @@ def _affine(module: Any, inputs: Tensor, arranged: Callable[[Tensor], Tensor]) -
     """Return the part of a weight and a bias, which is the weight of an input that is always 1."""
     weighted, biased = _trained(module, "weight"), _trained(module, "bias")
     values = inputs if weighted else inputs[..., :0]
+    alike = cache(partial(inner_products, values, biased))
 
     def unpacked(total: Tensor) -> dict[str, Tensor]:
         found = {}
@@ -174,7 +176,7 @@ def _affine(module: Any, inputs: Tensor, arranged: Callable[[Tensor], Tensor]) -
             found["bias"] = total[..., -1].flatten()
         return found
 
-    return lambda grads: [(Outer(values, arranged(grads), biased), unpacked)]
+    return lambda grads: [(Outer(values, arranged(grads), biased, alike), unpacked)]
 
 
 def _by_channel(module: Any, normal: Tensor) -> Parts:

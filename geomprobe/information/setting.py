@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from geomprobe.evidence import Loss, Samples, forward, require_samples
 from geomprobe.hooks import quiet
 from geomprobe.information.cotangents import at_labels, expected, of_loss, sampled
+from geomprobe.information.fisher_rows import FisherRows
 from geomprobe.information.layerwise import Layer, covered_layers
 from geomprobe.information.likelihoods import Likelihood, likelihood_of
 from geomprobe.jacobians import Parameters, not_finite, trainable_parameters
@@ -43,8 +45,9 @@ class Setting:
     outputs: Tensor
     cotangents: Tensor
 
+    @cached_property
     def layers(self) -> dict[str, Layer]:
-        """Return the layers that need no per-sample gradients."""
+        """The layers that need no per-sample gradients, tried once."""
         # One sample shows nothing of the layout; and mps has no float64.
         if len(self.data) < 2 or self.cotangents.device.type == "mps":
             return {}
@@ -53,6 +56,10 @@ class Setting:
         except RuntimeError:
             # Autograd itself cannot follow, as through tensors of inference mode; torch.func may.
             return {}
+
+    def rows(self, names: Iterable[str], chunk: int) -> FisherRows:
+        """Return the rows over some parameters, by passes of so many samples."""
+        return FisherRows(self.model, tuple(names), self.data, self.cotangents, chunk)
 
     def left(self, layers: Mapping[str, Layer]) -> Parameters:
         """Return the parameters that no layer covers."""

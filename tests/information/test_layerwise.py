@@ -184,7 +184,8 @@ def test_several_outputs_with_a_gaussian():
     same(*COVERED["conv2d"](), "layer by layer", Gaussian(0.3))
 
 
-@pytest.mark.parametrize("length", [5, 3])  # 6 samples, 3 of which are tried
+# 6 samples, 3 of which are tried; more positions than entries of a row, or fewer.
+@pytest.mark.parametrize("length", [7, 3])
 @pytest.mark.parametrize(
     ("look_up", "route"),
     [
