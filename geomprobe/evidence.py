@@ -133,6 +133,15 @@ def require_samples(data: Any, *, targets: bool = False) -> None:
         raise ValueError("targets are needed; give Samples(inputs, targets)")
 
 
+def require_loss(loss: Any) -> None:
+    """Raise a TypeError unless a loss is a callable, or there is none."""
+    if loss is not None and not callable(loss):
+        raise TypeError(
+            "loss must be a callable of outputs and targets, such as "
+            f"torch.nn.functional.cross_entropy, got {loss!r}"
+        )
+
+
 @dataclass(frozen=True)
 class Earlier:
     """A model as it was at a former moment.

@@ -198,7 +198,9 @@ def require_safetensors(path: PathLike) -> None:
             "Convert it where you trust it:\n"
             "    import torch, safetensors.torch\n"
             f'    state = torch.load("{path}", weights_only=True, map_location="cpu")\n'
+            '    state = state.get("state_dict", state)  # Of a checkpoint.\n'
             "    state = {name: w.contiguous().clone() for name, w in state.items()}\n"
-            '    safetensors.torch.save_file(state, "weights.safetensors")'
+            '    safetensors.torch.save_file(state, "weights.safetensors")\n'
+            "or open it all the same, whole models too: --trust-pickle, trust_pickle=True"
         )
     raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")

@@ -121,6 +121,7 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder, cli):
     assert "3 reports side by side" in done.stdout
     assert "3 reports side by side" in (folder / "all.html").read_text()
     assert "two reports or more" in cli("rank", "a").stderr
+    assert "name the audits in it, such as a" in cli("rank", ".").stderr
     assert "barrier" not in done.stdout
     done = cli("compare", "a", "b", "--model", "mine:build", "--data", "mine:data")
     assert done.returncode == 0, done.stderr

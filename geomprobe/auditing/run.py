@@ -19,7 +19,7 @@ from geomprobe.auditing.notation import counted
 from geomprobe.auditing.planning import left_out, planned
 from geomprobe.auditing.report import AuditReport
 from geomprobe.clouds import Trajectory
-from geomprobe.evidence import Loss
+from geomprobe.evidence import Loss, require_loss
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.optimizers import unwrap_optimizer
@@ -40,7 +40,7 @@ def audit(
     points: int = 1000,
     pool: str | Mapping[str, str] = "auto",
     mask: Mask | Mapping[str, Mask] = "auto",
-    layout: str = "ntc",
+    layout: str = "auto",
     samples: int = 64,
     n_train: int | None = None,
     trajectory: Trajectory | None = None,
@@ -108,6 +108,7 @@ def audit(
     started = time.perf_counter()
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
+    require_loss(loss)
     if optimizer is not None:
         optimizer = unwrap_optimizer(optimizer)
     if analyzers is None:

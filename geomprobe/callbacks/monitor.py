@@ -20,7 +20,7 @@ from geomprobe.callbacks.delivery import Delivery, Sink
 from geomprobe.callbacks.history import History, Record
 from geomprobe.callbacks.sources import ProbePass, Source, TrainingTap
 from geomprobe.clouds import CloudSet, Trajectory
-from geomprobe.evidence import Earlier, Evidence, Loss
+from geomprobe.evidence import Earlier, Evidence, Loss, require_loss
 from geomprobe.exceptions import DetachedProbeWarning, FileFormatError, GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
@@ -129,7 +129,7 @@ class Monitor:
         pool: str | Mapping[str, str] = "auto",
         sampler: str = "uniform",
         mask: Mask | Mapping[str, Mask] = "auto",
-        layout: str = "ntc",
+        layout: str = "auto",
         samples: int = 64,
         loss: Loss | None = None,
         n_train: int | None = None,
@@ -144,6 +144,7 @@ class Monitor:
         self._cadence, self._budget = Cadence(every, steps_per_epoch), Budget(budget)
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
+        require_loss(loss)
         if probe_data is None and not tap:
             raise ValueError("give probe_data, or tap=True to look at the training batches")
         with streams_kept():
@@ -165,6 +166,9 @@ class Monitor:
         )
         self._source_seconds = 0.0
         stepper = None if optimizer is None else unwrap_optimizer(optimizer)
+        for one in self._analyzers:
+            if stepper is None and "optimizer" in one.needs:
+                self._warn(f"{one.name} looks at the optimizer: give the Monitor optimizer=")
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train, optimizer=stepper)
         watched = None
         if trajectory_samples:

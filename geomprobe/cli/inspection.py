@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from geomprobe.cli.exit_codes import COMPLETE, PARTIAL
-from geomprobe.cli.options import DATA, Exclude, ImageSize, Layers, Model, data_from, size_for
+from geomprobe.cli.options import (
+    DATA,
+    Exclude,
+    ImageSize,
+    Layers,
+    Layout,
+    Model,
+    Pool,
+    data_from,
+    size_for,
+)
 from geomprobe.named_objects import made_by
 
 
@@ -16,6 +26,8 @@ def layers(
     data: Annotated[str | None, typer.Option(help=f"Show the model a batch of it. {DATA}")] = None,
     layers: Layers = None,
     exclude: Exclude = None,
+    pool: Pool = "auto",
+    layout: Layout = "auto",
     image_size: ImageSize = None,
 ) -> None:
     """List the layers that an audit would observe, and those it would skip, with the reason.
@@ -29,7 +41,7 @@ def layers(
 
     size = size_for(data, image_size)
     built = made_by(model)
-    probe = Probe(built, layers or "auto", exclude=exclude or ())
+    probe = Probe(built, layers or "auto", exclude=exclude or (), pool=pool, layout=layout)
     if data is not None:
         batch = next(iter(iterate_batches(data_from(data, size))))
         with quiet(probe.model), probe:

@@ -18,13 +18,22 @@ Model = Annotated[str, typer.Argument(help="MODULE:FACTORY, a callable that retu
 Data = Annotated[str, typer.Option(help=DATA)]
 Layers = Annotated[list[str] | None, typer.Option(help="Name, glob or re:...; may be repeated.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave these layers out; may be repeated.")]
+Pool = Annotated[
+    str, typer.Option(help="Points of maps and sequences: flatten, mean, positions, last, cls.")
+]
+Layout = Annotated[
+    str, typer.Option(help="Axes of sequences: ntc, tnc or nct; by default what the model tells.")
+]
 Pickles = Annotated[
     bool,
     typer.Option("--trust-pickle", help="Open weights that are a pickle: runs its code."),
 ]
 Loss = Annotated[
-    str,
-    typer.Option(help=f"{', '.join(LOSSES)}, or MODULE:CALLABLE of (outputs, targets)."),
+    str | None,
+    typer.Option(
+        help=f"{', '.join(LOSSES)}, or MODULE:CALLABLE of (outputs, targets).",
+        show_default=LOSSES[0],
+    ),
 ]
 Analyzers = Annotated[
     str | None,
@@ -44,10 +53,13 @@ FailOn = Annotated[
 ]
 
 
-def loss_from(spec: str) -> Any:
-    """Return the loss of a name, or of a module."""
+def loss_from(spec: str | None) -> Any:
+    """Return the loss of a name, or of a module; say so where none was named."""
     from torch.nn import functional
 
+    if spec is None:
+        spec = LOSSES[0]
+        typer.echo(f"no --loss: taking {spec}", err=True)
     if spec in LOSSES:
         return getattr(functional, spec)
     if ":" not in spec:

@@ -23,7 +23,7 @@ def compare(
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help=f"For --model. {DATA}")] = None,
-    loss: Annotated[str, typer.Option(help="For --model, as for audit.")] = "cross_entropy",
+    loss: Annotated[str | None, typer.Option(help="For --model, as for audit.")] = None,
     image_size: ImageSize = None,
 ) -> None:
     """Compare two audits, number by number.
@@ -64,9 +64,13 @@ def _reports(paths: Iterable[Path]) -> tuple[Any, ...]:
     """Read reports, each from its file or from the folder of an audit."""
     from geomprobe.auditing import AuditReport
 
-    return tuple(
-        AuditReport.from_json(path / "report.json" if path.is_dir() else path) for path in paths
-    )
+    files = [path / "report.json" if path.is_dir() else path for path in paths]
+    for path, file in zip(paths, files, strict=True):
+        if not file.is_file():
+            inside = sorted(path.glob("*/report.json"))
+            hint = f"; name the audits in it, such as {inside[0].parent}" if inside else ""
+            raise ValueError(f"there is no report {file}{hint}")
+    return tuple(map(AuditReport.from_json, files))
 
 
 def _weighted(model: Any, report: Any) -> Any:

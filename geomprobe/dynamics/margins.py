@@ -87,6 +87,11 @@ def margins_of(outputs: Tensor, targets: Tensor) -> Array:
     right = torch.nn.functional.one_hot(labels.long(), logits.shape[1]).bool()
     others = logits.masked_fill(right, -math.inf).amax(dim=1)
     found = (logits[right] - others).numpy()
+    if undefined := int(np.isnan(found).sum()):
+        raise ValueError(
+            f"the logits of {undefined} of {len(found)} samples are not numbers: leave such "
+            "samples out, or mend the model"
+        )
     return found
 
 

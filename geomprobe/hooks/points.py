@@ -18,11 +18,13 @@ from geomprobe.storage import Array
 
 #: Ways to make points of a sample that has many positions; see :func:`arrange`.
 POOLS = ("auto", "flatten", "mean", "positions", "tokens", "last", "cls")
-#: Order of samples (n), positions (t) and channels (c) in tensors of three axes.
-LAYOUTS = ("ntc", "tnc", "nct")
+#: Order of samples (n), positions (t) and channels (c) in tensors of three axes; see
+#: :func:`layout_of` for ``"auto"``.
+LAYOUTS = ("auto", "ntc", "tnc", "nct")
 
 _CHANNELS_SECOND = re.compile("(Lazy)?(Conv|BatchNorm|InstanceNorm|GroupNorm|.*Pool[123]d)")
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding, nn.RNNBase)
+_OF_TOKENS = (nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.RNNBase, nn.MultiheadAttention)
 
 
 class WrongAxis(ValueError):
@@ -72,6 +74,18 @@ class Rows:
         if len(rows) < len(taken) or not np.array_equal(samples, np.arange(len(taken))):
             taken = taken.index_select(0, torch.from_numpy(samples).to(device))
         return taken.reshape(len(taken), -1) if self.reduce is None else self.reduce(taken, samples)
+
+
+def layout_of(model: nn.Module) -> str:
+    """Return how a model most likely lays out three axes where a layer's type does not tell.
+
+    ``"nct"`` for a network of one-dimensional convolutions, without embeddings, attention,
+    recurrent layers, LayerNorm or RMSNorm; ``"ntc"`` for all others.
+    """
+    modules = list(model.modules())
+    convolves = any(isinstance(module, nn.Conv1d | nn.ConvTranspose1d) for module in modules)
+    of_tokens = any(isinstance(module, _OF_TOKENS) for module in modules)
+    return "nct" if convolves and not of_tokens else "ntc"
 
 
 def arrange(

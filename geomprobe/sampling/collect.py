@@ -221,8 +221,11 @@ def _run(model: torch.nn.Module, batch: Samples) -> None:
     try:
         forward(model, batch.to(_device(model)).inputs)
     except Exception as error:
+        by_name = isinstance(batch.inputs, dict) and isinstance(error, TypeError)
+        hint = f" (the model is given {', '.join(batch.inputs)} by name)" if by_name else ""
         raise ValueError(
-            f"the model raised {type(error).__name__} on a batch of {shapes(batch.inputs)}: {error}"
+            f"the model raised {type(error).__name__} on a batch of {shapes(batch.inputs)}: "
+            f"{error}{hint}"
         ) from error
 
 

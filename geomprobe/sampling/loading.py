@@ -60,11 +60,7 @@ def _numbered(batches: Iterable[Any], indices: torch.Tensor | None) -> Iterator[
                 f"a batch holds no samples: its inputs are {shapes(samples.inputs)}; expected "
                 "tensors with the samples along the first axis"
             )
-        if leading_size(samples.targets) not in (None, len(samples)):
-            raise ValueError(
-                f"a batch has {len(samples)} samples and {leading_size(samples.targets)} targets; "
-                "expected one target a sample"
-            )
+        _require_a_target_each(samples, "a batch has")
         ids = torch.arange(start, start + len(samples), device="cpu")
         start += len(samples)
         if indices is not None:
@@ -72,6 +68,14 @@ def _numbered(batches: Iterable[Any], indices: torch.Tensor | None) -> Iterator[
         yield Samples(samples.inputs, samples.targets, ids)
     if not start:
         raise ValueError("the data hold no batches: an empty loader, or a generator used up before")
+
+
+def _require_a_target_each(samples: Samples, what: str) -> None:
+    if leading_size(samples.targets) not in (None, len(samples)):
+        raise ValueError(
+            f"{what} {len(samples)} samples and {leading_size(samples.targets)} targets; expected "
+            "one target a sample"
+        )
 
 
 def _batches(data: Any, batch_size: int) -> Iterable[Any]:
@@ -85,7 +89,9 @@ def _batches(data: Any, batch_size: int) -> Iterable[Any]:
             "targets; give a tuple (inputs, targets)"
         )
     if isinstance(data, tuple) and all(isinstance(p, torch.Tensor | np.ndarray) for p in data):
-        return as_samples(data).batches(batch_size)
+        samples = as_samples(data)
+        _require_a_target_each(samples, "the data have")
+        return samples.batches(batch_size)
     if isinstance(data, tuple) and len(data) == 2 and _is_inputs_and_targets(*data):
         return as_samples(data).batches(batch_size)
     if isinstance(data, Dataset) and not (isinstance(data, IterableDataset) and _batched(data)):

@@ -19,7 +19,7 @@ from geomprobe.hooks.compiled import compiled_parts, may_be_compiled
 from geomprobe.hooks.masks import Mask, Padding
 from geomprobe.hooks.names import key_of, site_of, split_port
 from geomprobe.hooks.outputs import Unobservable, output_tensor, part_of
-from geomprobe.hooks.points import LAYOUTS, POOLS, WrongAxis, arrange
+from geomprobe.hooks.points import LAYOUTS, POOLS, WrongAxis, arrange, layout_of
 from geomprobe.hooks.selection import Layers, LayerSelection, select_layers, unwrap
 from geomprobe.hooks.tap import Batch, Tap
 from geomprobe.processes import place, to_first
@@ -67,9 +67,10 @@ class Probe:
         :func:`~geomprobe.hooks.padding_mask`. Patterns are as those of ``pool``. For a model that
         is given two sequences ``"auto"`` takes the mask of the second one in what is called a
         decoder.
-    layout : {"ntc", "tnc", "nct"}
-        Axes of sequences where the layer's type does not tell. ``"tnc"`` also says that the samples
-        run along the second axis of the model's inputs.
+    layout : {"auto", "ntc", "tnc", "nct"}
+        Axes of sequences where the layer's type does not tell: by default ``"nct"`` in a network of
+        one-dimensional convolutions, and ``"ntc"`` in all others. ``"tnc"`` also says that the
+        samples run along the second axis of the model's inputs.
     max_width : int or None
         Wider rows are projected to this many dimensions by a
         :class:`~geomprobe.sampling.SparseProjection`; the cloud's meta says so. Even.
@@ -101,7 +102,7 @@ class Probe:
         every: int = 1,
         phases: Collection[str] | None = None,
         mask: Mask | Mapping[str, Mask] = "auto",
-        layout: str = "ntc",
+        layout: str = "auto",
         max_width: int | None = 2048,
         seed: int = 0,
         strict: bool = False,
@@ -124,7 +125,7 @@ class Probe:
         if isinstance(phases, str):
             raise ValueError(f"phases must be a collection such as ({phases!r},), got {phases!r}")
         self._phases = None if phases is None else frozenset(phases)
-        self._layout = layout
+        self._layout = layout_of(self.model) if layout == "auto" else layout
         batch_axis = 1 if layout == "tnc" else 0
         self._tap = Tap(model, self.selection, self._listen, batch_axis=batch_axis, strict=strict)
         self._samples = LayerSamples(self._sampling)

@@ -1,6 +1,7 @@
 """Implicit bias, judged by scikit-learn's support vector machines and by theorems."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from geomprobe.dynamics import (
     path_norm,
     tangent_features,
 )
+from geomprobe.dynamics.margins import margins_of
 
 
 def separable(n=30, d=4, seed=0):
@@ -240,6 +242,12 @@ def test_the_path_norm_follows_functions_as_modules():
     double = Written(lambda h: F.relu(h) + F.relu(h))
     double.first, double.second = model.first, model.second
     assert path_norm(double, (3,), p=1) == pytest.approx(2 * path_norm(model, (3,), p=1))
+
+
+def test_logits_that_are_no_numbers_are_told_of():
+    logits = torch.tensor([[0.0, 1.0], [math.nan, 0.0], [-math.inf, 2.0]])
+    with pytest.raises(ValueError, match="logits of 1 of 3 samples are not numbers"):
+        margins_of(logits, torch.tensor([0, 1, 1]))
 
 
 def test_a_tiny_margin_is_told_from_none():

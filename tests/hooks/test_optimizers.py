@@ -29,6 +29,16 @@ def test_the_wrappers_of_frameworks_are_taken_off_and_other_optimizers_are_thems
     assert unwrap_optimizer(wrapped) is plain
 
 
+def test_a_monitor_says_at_once_that_an_analyzer_needs_an_optimizer():
+    data = torch.zeros(4, 2), torch.zeros(4, 1)
+    with pytest.warns(gp.GeomprobeWarning, match="give the Monitor optimizer="):
+        gp.Monitor(MODEL, data, analyzers="edge_of_stability", loss=nn.functional.mse_loss)
+    with pytest.raises(TypeError, match="loss must be a callable"):
+        gp.Monitor(MODEL, data, loss="mse_loss")
+    with pytest.raises(TypeError, match="loss must be a callable"):
+        gp.audit(MODEL, data, loss="mse_loss")
+
+
 def test_what_is_no_optimizer_is_refused_before_any_work():
     data = torch.zeros(4, 2), torch.zeros(4, 1)
     for what in ("adam", MODEL, torch.optim.SGD):

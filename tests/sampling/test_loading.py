@@ -57,6 +57,8 @@ def test_batches_that_cannot_be_read_say_what_they_are():
         list(iterate_batches((X, np.array(["a", "b", "c", "d", "e"]))))
     with pytest.raises(ValueError, match="5 samples and 3 targets"):
         list(iterate_batches([(X, Y[:3])]))
+    with pytest.raises(ValueError, match="the data have 5 samples and 3 targets"):
+        next(iterate_batches((X, Y[:3]), batch_size=2))
     with pytest.raises(ValueError, match="give a Dataset or a DataLoader"):
         list(iterate_batches([{"x": X[0], "labels": 1}]))
     with pytest.raises(TypeError, match="got int"):

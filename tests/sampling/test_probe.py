@@ -509,3 +509,43 @@ def test_a_layer_that_was_replaced_is_told():
     model[2] = nn.Linear(4, 2)
     with pytest.warns(SkippedLayerWarning, match="no part of the model any more"), probe:
         model(torch.randn(2, 3))
+
+
+class _Residual(nn.Module):
+    """A block whose type does not tell its axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return torch.relu(self.conv(x)) + x
+
+
+class _OfTokens(nn.Module):
+    """A block of a transformer after a convolution, as speech models have them."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(3, 3, 1), nn.LayerNorm(3)
+
+    def forward(self, x):
+        return self.norm(self.conv(x).transpose(1, 2)).relu()
+
+
+def test_blocks_of_one_dimensional_convolutions_are_maps_unless_the_network_is_of_tokens():
+    x = torch.randn(5, 3, 7)
+    for model, layout in (
+        (nn.Sequential(_Residual(), nn.ReLU()), "auto"),
+        (nn.Sequential(_Residual(), nn.ReLU()), "ntc"),
+        (nn.Sequential(_OfTokens(), nn.Identity()), "auto"),
+    ):
+        with gp.Probe(model, ["0", "1"], layout=layout) as probe, torch.no_grad():
+            outputs = [model[0](x), model(x)]
+            model(x)
+        for site, output in zip(("0", "1"), outputs, strict=True):
+            expected = output.flatten(1)
+            if layout == "ntc" or isinstance(model[0], _OfTokens):
+                expected = output.mean(dim=1)
+            found = torch.as_tensor(probe.clouds[site].points)
+            torch.testing.assert_close(found, expected)
