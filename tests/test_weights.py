@@ -57,8 +57,6 @@ def test_a_pickle_is_refused_with_the_safe_alternative(tmp_path, zipped):
     torch.save(network().state_dict(), path, _use_new_zipfile_serialization=zipped)
     message = r"is a pickle[\s\S]*weights_only=True[\s\S]*--trust-pickle"
     with pytest.raises(FileFormatError, match=message):
-        FileFormatError, match=r"is a pickle[\s\S]*weights_only=True[\s\S]*--trust-pickle"
-    ):
         load_weights(network(), path)
 
 
