@@ -195,12 +195,12 @@ def require_safetensors(path: PathLike) -> None:
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise FileFormatError(
             f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. "
-            "Convert it where you trust it:\n"
+            "Where you trust it, --trust-pickle (trust_pickle=True) opens it, a whole model too; or "
+            "convert it:\n"
             "    import torch, safetensors.torch\n"
             f'    state = torch.load("{path}", weights_only=True, map_location="cpu")\n'
             '    state = state.get("state_dict", state)  # Of a checkpoint.\n'
             "    state = {name: w.contiguous().clone() for name, w in state.items()}\n"
-            '    safetensors.torch.save_file(state, "weights.safetensors")\n'
-            "or open it all the same, whole models too: --trust-pickle, trust_pickle=True"
+            '    safetensors.torch.save_file(state, "weights.safetensors")'
         )
     raise FileFormatError(f"{path} is not a safetensors file, or it is truncated")
