@@ -195,8 +195,8 @@ def require_safetensors(path: PathLike) -> None:
     if start[:2] == b"PK" or start[:1] == b"\x80":
         raise FileFormatError(
             f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. "
-            "Where you trust it, --trust-pickle (trust_pickle=True) opens it, a whole model too; or "
-            "convert it:\n"
+            "Where you trust it, --trust-pickle (trust_pickle=True) opens it, a whole model too, "
+            "or convert it:\n"
             "    import torch, safetensors.torch\n"
             f'    state = torch.load("{path}", weights_only=True, map_location="cpu")\n'
             '    state = state.get("state_dict", state)  # Of a checkpoint.\n'
