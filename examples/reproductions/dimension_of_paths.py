@@ -31,6 +31,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from joblib import Parallel, delayed
 from reproduction import Check, reproduce
 from scipy.stats import spearmanr
 
@@ -76,7 +77,7 @@ def scores(values: np.ndarray, gaps: np.ndarray, levels: np.ndarray) -> list[lis
 def measure(smoke: bool) -> tuple[list[Check], Any]:
     """Train the grid, and correlate."""
     plan = protocol(smoke)
-    records = [train_and_measure(plan, model) for model in plan.models]
+    records = Parallel(n_jobs=2)(delayed(train_and_measure)(plan, model) for model in plan.models)
     kept = [one for one in records if not one.failed]
     values = np.array([[one.measures[name].value for name in MEASURES] for one in kept])
     gaps = np.array([one.gaps["gap"] for one in kept])
