@@ -47,10 +47,10 @@ LAST = LAYERS.index("linear 2")
 def network() -> nn.Sequential:
     """Return a network, its layers after one another."""
     return nn.Sequential(
-        nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Flatten(), nn.Linear(576, 128), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Flatten(), nn.Linear(1024, 128), nn.ReLU()),
         nn.Sequential(nn.Linear(128, 64), nn.ReLU()),
         nn.Linear(64, 10),
     )
