@@ -17,9 +17,11 @@ logarithms of ratios: of the peak over the embeddings of the tokens; of the last
 peak; and by how much more it rises than with random weights.
 
 **What differs.** The papers measure models of 12 layers and more, trained to predict what is masked
-or comes next, on thousands of samples; Cheng et al. at the last token. This one has six layers and
-was trained further, to tell sentences apart by its output: there is little reason for its last
-layer to have few dimensions. The texts differ a little between versions of the packages.
+or comes next, on thousands of samples; Cheng et al. at the last token, whose embedding says nothing
+of the text before it, while the mean over tokens has many dimensions from the start. This one has
+six layers and was trained further, to tell sentences apart by its output: there is little reason
+for its last layer to have few dimensions. The texts differ a little between versions of the
+packages.
 
 **What it does not show.** The dimension itself: that of 300 points is too small, and the more so
 the larger it is.

@@ -21,7 +21,9 @@ instead of 0.01, left the narrowest at a training loss of 0.17. There the barrie
 fell with width to 0.3 of what it was, so that the claim was not found, by the same bounds.
 
 **What it does not show.** That all minima of wide networks are one, up to permutations: these were
-found by one way of training, on an easy task.
+found by one way of training, on an easy task. Nor that permutations are needed: the barrier falls
+with width without them, too, as Ito, A., Yamada, M., Chijiwa, D. and Kumagai, A. (2025), *Do we
+really need permutations?*, arXiv:2510.08023, found in wider networks.
 """
 
 from __future__ import annotations
