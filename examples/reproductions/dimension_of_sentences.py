@@ -41,7 +41,6 @@ from torch import nn
 import geomprobe as gp
 from geomprobe.representation import two_nn
 
-SETS, CHOOSING = 6, 2
 LAYERS = ["embeddings", *(f"encoder.layer.{depth}" for depth in range(6))]
 
 
@@ -56,8 +55,8 @@ def dimensions(model: nn.Module, tokens: dict[str, torch.Tensor]) -> list[float]
 def measure(smoke: bool) -> tuple[list[Check], Any]:
     """Measure a trained transformer, and untrained ones."""
     module = example("sentence_transformer")
-    size = 40 if smoke else 300
-    each = size * (SETS + CHOOSING) // len(module.PACKAGES)
+    size, sets, choosing = (40, 2, 1) if smoke else (300, 6, 2)
+    each = size * (sets + choosing) // len(module.PACKAGES)
     # Every set has as many sentences of each package.
     drawn = zip(*(module.sentences(name, each) for name in module.PACKAGES), strict=True)
     texts = [text for some in drawn for text in some]
@@ -65,14 +64,14 @@ def measure(smoke: bool) -> tuple[list[Check], Any]:
     tokenizer = module.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     trained = module.SentenceTransformer(folder).bert.eval()
     found = []
-    for number in range(SETS + CHOOSING):
+    for number in range(sets + choosing):
         tokens = module.tokenised(tokenizer, texts[number * size : (number + 1) * size])
         torch.manual_seed(number)
         untrained = type(trained)(trained.config).eval()
         found.append([dimensions(model, tokens) for model in (trained, untrained)])
     logs = np.log(found)  # Of each set, model and layer.
-    peaks = 1 + logs[:CHOOSING, :, 1:].mean(axis=0).argmax(axis=1)
-    measured = logs[CHOOSING:]
+    peaks = 1 + logs[:choosing, :, 1:].mean(axis=0).argmax(axis=1)
+    measured = logs[choosing:]
     rises, untrained_rises = (measured[:, k, peaks[k]] - measured[:, k, 0] for k in (0, 1))
     checks = [
         Check("log ratio, peak over embeddings", *mean(rises), at_least=math.log(1.1)),
