@@ -9,7 +9,7 @@ García-Redondo, I., Wang, Q., Bronstein, M. M. and Monod, A. (2024), *On the li
 fractal dimension as a measure of generalization*, NeurIPS.
 
 **Here.** Perceptrons of two hidden layers of 64 units on MNIST-1D, plain SGD to a cross-entropy
-of 0.05, four learning rates by four batch sizes, two seeds each, by the protocol of
+of 0.05, five learning rates by five batch sizes, two seeds each, by the protocol of
 `geomprobe.zoos`; the 400 iterates after that, of which `ph_dimension_euclidean` of the group
 `trajectory` is taken. The gap is that of error rates, on 10,000 test samples. What decides:
 Kendall's rank correlation of dimension and gap over all models; Spearman's given learning rate and
@@ -20,7 +20,8 @@ both without their signs. Standard errors are by bootstrap over the cells of the
 **What differs.** Birdal et al. take the last 1,000 iterates before the training accuracy reaches
 100 %, larger networks and images, one seed; Tan et al. control for the learning rate at each batch
 size. Control here is for both, as main effects, and what seeds change within a cell counts too. A
-larger grid was begun first, and stopped before any result for want of time.
+first grid over the same range, four by four, left three of the five numbers open: given both, the
+correlation was 0.32 (-0.26 to 0.90).
 
 **What it does not show.** What the dimension is worth in other families: see the score cards.
 """
@@ -31,6 +32,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from joblib import Parallel, delayed
 from reproduction import Check, reproduce
 from scipy.stats import spearmanr
 
@@ -53,7 +55,7 @@ def protocol(smoke: bool) -> ZooProtocol:
         "geomprobe.zoos.tasks:mnist1d",
         axes={"lr": (0.3, 0.4), "batch_size": (32, 64)}
         if smoke
-        else {"lr": (0.1, 0.17, 0.3, 0.5), "batch_size": (16, 32, 64, 128)},
+        else {"lr": (0.1, 0.15, 0.22, 0.33, 0.5), "batch_size": (16, 27, 45, 76, 128)},
         seeds=(0, 1),
         fixed={"momentum": 0.0, "width": 32 if smoke else 64, "depth": 2},
         stop=Stop(cross_entropy=2.0 if smoke else 0.05),
@@ -76,7 +78,7 @@ def scores(values: np.ndarray, gaps: np.ndarray, levels: np.ndarray) -> list[lis
 def measure(smoke: bool) -> tuple[list[Check], Any]:
     """Train the grid, and correlate."""
     plan = protocol(smoke)
-    records = [train_and_measure(plan, model) for model in plan.models]
+    records = Parallel(n_jobs=2)(delayed(train_and_measure)(plan, model) for model in plan.models)
     kept = [one for one in records if not one.failed]
     values = np.array([[one.measures[name].value for name in MEASURES] for one in kept])
     gaps = np.array([one.gaps["gap"] for one in kept])

@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,25 @@ def train_together(
         model.load_state_dict({name: value[k].detach() for name, value in parameters.items()})
 
 
+class Missing(Exception):
+    """Data or a model that this machine does not have; the message says how to get it."""
+
+
+def example(name: str) -> ModuleType:
+    """Return an example as a module, for its data and its model.
+
+    Raises
+    ------
+    Missing
+        What it imports is not installed.
+    """
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise Missing(f"{error.name} is not installed: see examples/{name}.py") from error
+
+
 def reproduce(measure: Callable[[bool], tuple[list[Check], Any]]) -> None:
     """Run a reproduction from the command line: print what came out, and write figure and JSON.
 
@@ -130,7 +151,8 @@ def reproduce(measure: Callable[[bool], tuple[list[Check], Any]]) -> None:
     ----------
     measure : callable
         ``measure(smoke)`` returns checks and a matplotlib figure. With ``smoke`` it is as small as
-        can be: a test that all runs, whose numbers say nothing.
+        can be: a test that all runs, whose numbers say nothing. Where it raises :class:`Missing`
+        nothing is written, so that what another machine has found stays.
     """
     script = Path(sys.argv[0])
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
@@ -138,7 +160,11 @@ def reproduce(measure: Callable[[bool], tuple[list[Check], Any]]) -> None:
     parser.add_argument("--output", type=Path, default=Path("reproductions"), help="folder")
     asked = parser.parse_args()
     started = time.perf_counter()
-    checks, figure = measure(asked.smoke)
+    try:
+        checks, figure = measure(asked.smoke)
+    except Missing as reason:
+        print(f"{script.stem}: skipped, {reason}")
+        return
     seconds = time.perf_counter() - started
     asked.output.mkdir(parents=True, exist_ok=True)
     figure.savefig(asked.output / f"{script.stem}.png", dpi=110, bbox_inches="tight")
