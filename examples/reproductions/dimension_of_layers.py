@@ -8,18 +8,21 @@ nothing of their class: where a random brightness is added to each image, inputs
 dimension, and it rises further. Ansuini, A., Laio, A., Macke, J. H. and Zoccolan, D. (2019),
 *Intrinsic dimension of data representations in deep neural networks*, NeurIPS.
 
-**Here.** A network of three convolutions and three linear layers on 1,000 digits of scikit-learn,
-by Adam until the cross-entropy is below 0.01; `geomprobe.representation.two_nn` of each layer. One
-half of the images tells at which hidden layer the dimension is largest, the other half gives the
-numbers. What decides are logarithms of ratios, the mean of three seeds: of the dimension at the
-peak over that of the input; of the last hidden layer over the peak; of the last hidden layer over
-the input at random initialisation; of the last hidden layer with random labels over that with true
-ones; and by how much more it rises where a brightness from 0 to 10 is added, the digits being from
-0 to 1.
+**Here.** A network of three convolutions and three linear layers on 1,000 images of Fashion-MNIST,
+from Debian's `dataset-fashion-mnist`, by Adam until the cross-entropy is below 0.01;
+`geomprobe.representation.two_nn` of each layer. One half of the images tells at which hidden layer
+the dimension is largest, the other half gives the numbers. What decides are logarithms of ratios,
+the mean of three seeds: of the dimension at the peak over that of the input; of the last hidden
+layer over the peak; of the last hidden layer over the input at random initialisation; of the last
+hidden layer with random labels over that with true ones; and by how much more it rises where a
+brightness from 0 to 10 is added, the images being from 0 to 1.
 
 **What differs.** Ansuini et al. measure VGGs, ResNets and AlexNet on ImageNet, and the last two
-claims on small networks on MNIST, with a brightness of up to 300. Digits of 8 x 8 pixels have few
-dimensions that say nothing.
+claims on small networks on MNIST, with a brightness of up to 300. The same bounds were first put to
+scikit-learn's digits, of 8 x 8 pixels, and three of the six numbers lay outside them: the logarithm
+of the peak over the input was -0.016 (-0.030 to -0.002), random labels raised that of the last
+hidden layer by 0.17 (0.13 to 0.21) only, and with a random brightness the rise was the same. Such
+digits have few dimensions that say nothing.
 
 **What it does not show.** That a small dimension makes for a small error.
 """
@@ -32,8 +35,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reproduction import Check, mean, reproduce
-from sklearn.datasets import load_digits
+from reproduction import Check, Missing, example, mean, reproduce
 from torch import Tensor, nn
 
 from geomprobe.representation import two_nn
@@ -45,10 +47,10 @@ LAST = LAYERS.index("linear 2")
 def network() -> nn.Sequential:
     """Return a network, its layers after one another."""
     return nn.Sequential(
-        nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU()),
-        nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        nn.Sequential(nn.Flatten(), nn.Linear(256, 128), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Sequential(nn.Flatten(), nn.Linear(1024, 128), nn.ReLU()),
         nn.Sequential(nn.Linear(128, 64), nn.ReLU()),
         nn.Linear(64, 10),
     )
@@ -89,10 +91,11 @@ def rise(found: np.ndarray) -> tuple[float, float]:
 
 def measure(smoke: bool) -> tuple[list[Check], Any]:
     """Train networks, and measure their layers."""
-    digits = load_digits()
+    fashion = example("fashion_mnist")
+    if not fashion.DEBIAN.exists():
+        raise Missing("there is no Fashion-MNIST: apt install dataset-fashion-mnist")
     n, seeds, epochs = (100, 2, 2) if smoke else (1000, 3, 300)
-    images = torch.tensor(digits.images[:n, None] / 16, dtype=torch.float32)
-    labels = torch.tensor(digits.target[:n])
+    images, labels = (values[:n] for values in fashion.images(fashion.DEBIAN, "train").tensors)
     found: dict[str, list[np.ndarray]] = {
         name: [] for name in ("trained", "random initialisation", "random labels", "brightness")
     }
