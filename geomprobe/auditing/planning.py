@@ -54,10 +54,11 @@ def estimated_seconds(analyzer: Analyzer, evidence: Evidence, most: float = math
     Returns
     -------
     float
-        Seconds; NaN where a trial failed, and for analyzers of a path, of which there is no part.
+        Seconds; NaN where a trial failed, and for analyzers of a path alone, of which there is no
+        part: those that need data too are tried with the whole path on parts of the data.
     """
-    if "trajectory" in analyzer.needs:  # Of a path there is no small part.
-        return math.nan
+    if "trajectory" in analyzer.needs and "data" not in analyzer.needs:
+        return math.nan  # Of a path there is no small part.
     whole = _part(analyzer, evidence, 1)
     small, large = (_part(analyzer, evidence, part) for part in _PARTS)
     first, failed = _timed(analyzer, small)

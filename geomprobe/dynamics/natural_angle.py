@@ -92,7 +92,8 @@ def natural_angle(
     ------
     ValueError
         No samples or targets, a softmax of one logit, an update of another size, not finite or
-        zero, a gradient of zero, or damping that is not positive.
+        zero, a gradient or a Fisher information that is not finite, a gradient of zero, or damping
+        that is not positive.
     TypeError
         As of :func:`~geomprobe.dynamics.natural_length`.
 
@@ -126,15 +127,20 @@ def natural_angle(
             value = loss(leaf, data.targets)
         (slope,) = torch.autograd.grad(value, leaf)
         gradient = flat(pulled(model, data, parameters, slope))
+        if not bool(torch.isfinite(gradient).all()):
+            raise ValueError("the gradient is not finite here, and no direction is steepest")
         if not bool(gradient.any()):
             raise ValueError("the gradient is zero here, and no direction is steepest")
+        gradient = gradient / gradient.abs().max()  # Its length is no matter; squares stay finite.
 
         def product(vector: Tensor) -> Tensor:
             seen, moved = pushed(model, data, parameters, split(vector, parameters))
-            curved = lowered(metric, seen, moved) / len(data)
+            curved = lowered(metric, seen, moved, data.targets) / len(data)
             return flat(pulled(model, data, parameters, curved)) + damping * vector
 
         natural, residual, iterations = _solved(product, gradient, tolerance, max_iterations)
+    if not (math.isfinite(residual) and bool(torch.isfinite(natural).all())):
+        raise ValueError("products with the Fisher information are not finite here")
     update = update.to(gradient)
     return NaturalAngle(
         to_natural=_degrees(update, -natural),

@@ -90,7 +90,7 @@ def natural_length(
         ``TrajectoryRecorder(model)``.
     metric : {"softmax", "euclidean"} or likelihood
         At the outputs: of logits, of the outputs as they are, or of a likelihood such as
-        :class:`~geomprobe.information.Gaussian`.
+        :class:`~geomprobe.information.Gaussian`, which leaves out what the targets call padding.
     batch_size : int
         Samples of a pass.
 
@@ -101,8 +101,8 @@ def natural_length(
     Raises
     ------
     ValueError
-        No samples, another metric, a softmax of one logit, points that are not finite, of another
-        number of coordinates than the model has parameters, or fewer than two.
+        No samples, another metric, a softmax of one logit, outputs that are not finite, points that
+        are not, of another number of coordinates than the model has parameters, or fewer than two.
     TypeError
         Data that are no samples of tensors; a metric without ``rows``; outputs that are not one
         tensor of at least two axes.
@@ -147,7 +147,10 @@ def natural_length(
             done = 0
             for batch in data.batches(batch_size):
                 outputs, moved = pushed(model, batch, middle, along)
-                row[done : done + len(batch)] = squared(metric, outputs, moved).cpu().numpy()
+                found = squared(metric, outputs, moved, batch.targets)
+                row[done : done + len(batch)] = found.cpu().numpy()
                 done += len(batch)
+    if not np.isfinite(squares).all():
+        raise ValueError("the outputs, or their changes, are not finite along the path")
     euclidean = np.linalg.norm(np.diff(points.astype(float), axis=0), axis=1)
     return NaturalLength(trajectory.steps, squares, euclidean)

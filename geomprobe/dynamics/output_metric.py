@@ -13,10 +13,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from geomprobe.evidence import Samples, forward
 from geomprobe.jacobians import Parameters
+from geomprobe.memory import require_memory
 
 
 class Factors(Protocol):
-    """Whatever factors the Fisher information of outputs, as the likelihoods of information do."""
+    """Whatever factors the Fisher information of outputs, as the likelihoods of information do.
+
+    One that has ``product(outputs, vectors, targets)`` too is asked for that, which takes less.
+    """
 
     def rows(self, outputs: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return K vectors a sample whose outer products add up to it: (N, K, ...)."""
@@ -27,13 +31,19 @@ class Factors(Protocol):
 Metric = str | Factors
 
 
-def lowered(metric: Metric, outputs: Tensor, moved: Tensor) -> Tensor:
+def lowered(
+    metric: Metric, outputs: Tensor, moved: Tensor, targets: Tensor | None = None
+) -> Tensor:
     """Multiply changes of outputs by the metric of each sample: of their shape.
+
+    Targets that are class numbers tell a likelihood which positions are padding.
 
     Raises
     ------
     ValueError
         A softmax of one logit, which has no Fisher information.
+    MemoryEstimateError
+        The rows of a likelihood without ``product`` would not fit.
     """
     if metric == "softmax":
         if outputs.shape[1] < 2:
@@ -47,14 +57,37 @@ def lowered(metric: Metric, outputs: Tensor, moved: Tensor) -> Tensor:
     if metric == "euclidean":
         return moved
     assert not isinstance(metric, str)
-    rows = metric.rows(outputs).flatten(2)
+    if targets is not None and targets.is_floating_point():
+        targets = None
+    if _multiplies(metric):
+        product: Tensor = metric.product(outputs, moved, targets)  # type: ignore[attr-defined]
+        return product
+    width = outputs[0].numel()
+    require_memory(
+        4 * outputs.element_size() * len(outputs) * width**2,
+        f"the Fisher information at {width} outputs of {len(outputs)} samples",
+        f"Give {type(metric).__name__} a method product(outputs, vectors, targets).",
+    )
+    rows = metric.rows(outputs, targets).flatten(2)
     flat = moved.flatten(1)
     return torch.einsum("nkc,nk->nc", rows, torch.einsum("nkc,nc->nk", rows, flat)).view_as(moved)
 
 
-def squared(metric: Metric, outputs: Tensor, moved: Tensor) -> Tensor:
+def _multiplies(metric: Factors) -> bool:
+    """Whether there is a ``product``, and no subclass has given it other ``rows`` since."""
+    for kind in type(metric).__mro__:
+        if "product" in vars(kind):
+            return True
+        if "rows" in vars(kind):
+            return False
+    return False
+
+
+def squared(
+    metric: Metric, outputs: Tensor, moved: Tensor, targets: Tensor | None = None
+) -> Tensor:
     """Return the squared length of changes of outputs, by sample: (N,)."""
-    products = (moved * lowered(metric, outputs, moved)).flatten(1).sum(dim=1)
+    products = (moved * lowered(metric, outputs, moved, targets)).flatten(1).sum(dim=1)
     return products.double().clamp(min=0)
 
 

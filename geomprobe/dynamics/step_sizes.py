@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-#: Settings of a group and the state of a parameter, to its step sizes.
-Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Tensor | float]
+#: Settings of a group and the state of a parameter, to its step sizes; None before it has moments.
+Rule = Callable[[Mapping[str, Any], Mapping[str, Any]], Tensor | float | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,8 @@ class StepSizes:
     Parameters
     ----------
     sizes : float64 tensor of shape (P,), on the CPU
-        Over the trainable parameters in the model's order; zero where it moves none.
+        Over the trainable parameters in the model's order; zero where it moves none, as it moves
+        none that has had no gradient yet.
     decay : float64 tensor of shape (P,), on the CPU
         Weight decay that is added to the gradient.
     momentum : float
@@ -61,7 +62,7 @@ def step_sizes(model: nn.Module, optimizer: torch.optim.Optimizer) -> StepSizes:
     Raises
     ------
     ValueError
-        Another optimizer, one that maximizes, one that has no second moments yet, momenta that
+        Another optimizer, one that maximizes, one that has no second moments at all, momenta that
         differ between groups, or one that moves no trainable parameter of the model.
 
     References
@@ -74,20 +75,23 @@ def step_sizes(model: nn.Module, optimizer: torch.optim.Optimizer) -> StepSizes:
         known = ", ".join(one.__name__ for one in _RULES)
         raise ValueError(f"the steps of {rule.__name__} are not known; known are {known}")
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
-    sizes, decay, momenta = [], [], set()
+    sizes, decay, momenta, stepped = [], [], set(), False
     for parameter in (one for one in model.parameters() if one.requires_grad):
-        size, extra = torch.zeros(()), 0.0
+        size, extra = torch.zeros((), dtype=torch.float64, device="cpu"), 0.0
         if (group := groups.get(parameter)) is not None:
             if group.get("maximize", False):
                 raise ValueError(f"{rule.__name__} maximizes: give the loss with the other sign")
-            size = torch.as_tensor(_RULES[rule](group, optimizer.state.get(parameter, {})))
+            if (found := _RULES[rule](group, optimizer.state.get(parameter, {}))) is not None:
+                size, stepped = torch.as_tensor(found, dtype=torch.float64, device="cpu"), True
             momenta.add((_momentum(group), bool(group.get("nesterov", False))))
             apart = rule is torch.optim.AdamW or group.get("decoupled_weight_decay", False)
             extra = 0.0 if apart else float(group["weight_decay"])
-        sizes.append(size.double().expand(parameter.shape).reshape(-1))
+        sizes.append(size.expand(parameter.shape).reshape(-1))
         decay.append(torch.full_like(sizes[-1], extra))
     if not momenta:
         raise ValueError(f"{rule.__name__} moves none of the model's trainable parameters")
+    if not stepped:
+        raise ValueError("the optimizer has no second moments yet: let it take a step first")
     if len(momenta) > 1:
         raise ValueError(f"groups of {rule.__name__} have different momenta: {sorted(momenta)}")
     ((momentum, nesterov),) = momenta
@@ -103,27 +107,27 @@ def _sgd(group: Mapping[str, Any], state: Mapping[str, Any]) -> float:
     return float(group["lr"]) * kept
 
 
-def _adam(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
+def _adam(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
+    if not (steps := float(state.get("step", 0))):
+        return None
     first, second = map(float, group["betas"])
-    square = _of_state(state, "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq")
-    steps = float(state["step"])
+    square = _doubled(state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"])
     root = (square / (1 - second**steps)).sqrt() + float(group["eps"])
     sizes: Tensor = float(group["lr"]) * (1 - first) / (1 - first**steps) / root
     return sizes
 
 
-def _rms_prop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor:
-    square = _of_state(state, "square_avg")
+def _rms_prop(group: Mapping[str, Any], state: Mapping[str, Any]) -> Tensor | None:
+    if not float(state.get("step", 0)):
+        return None
+    square = _doubled(state["square_avg"])
     if group["centered"]:
-        square = square - _of_state(state, "grad_avg").square()
+        square = square - _doubled(state["grad_avg"]).square()
     sizes: Tensor = float(group["lr"]) / (square.sqrt() + float(group["eps"]))
     return sizes
 
 
-def _of_state(state: Mapping[str, Any], name: str) -> Tensor:
-    if name not in state:
-        raise ValueError("the optimizer has no second moments yet: let it take a step first")
-    moment: Tensor = state[name]
+def _doubled(moment: Tensor) -> Tensor:
     return moment.cpu().double()
 
 

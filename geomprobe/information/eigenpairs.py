@@ -151,8 +151,10 @@ def _extreme(
     else:
         route = "Lanczos with restarts"
         start = np.random.default_rng(seed).standard_normal(p)
+        if not (size := _size(product, start)):  # ARPACK refuses a matrix of zeros.
+            return np.zeros(k), np.eye(p, k), route
         # ARPACK wants accuracy relative to each eigenvalue, which one near zero never reaches.
-        shift = _AWAY[which] * _size(product, start)
+        shift = _AWAY[which] * size
 
         def shifted(vectors: Array) -> Array:
             moved: Array = product(vectors) + shift * vectors

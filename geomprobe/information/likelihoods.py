@@ -93,15 +93,23 @@ class Softmax:
         logits = self._by_position(outputs)
         n, t, c = logits.shape
         factors = _softmax_factor(logits.flatten(0, 1)).view(n, t, c, c - 1)
-        if targets is not None and not targets.is_floating_point():
-            self._require_positions(outputs, targets)
-            counted = targets.reshape(n, -1) != self.ignore_index
-            factors = factors * counted[:, :, None, None]
+        if (counted := self._counted(outputs, targets)) is not None:
+            factors = factors * counted.reshape(n, -1)[:, :, None, None]
         rows = logits.new_zeros(n, t, c - 1, t, c)
         here = torch.arange(t, device=logits.device)
         rows[:, here, :, here] = factors.permute(1, 0, 3, 2)
         others = outputs.movedim(self.axis, -1).shape[1:]
         return rows.view(n, t * (c - 1), *others).movedim(-1, self.axis % outputs.ndim + 1)
+
+    def product(self, outputs: Tensor, vectors: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Multiply vectors of the outputs' shape by what the rows add up to, without the rows."""
+        chances = self._by_position(outputs).softmax(dim=2)
+        along = self._by_position(vectors)
+        product = chances * (along - (chances * along).sum(dim=2, keepdim=True))
+        if (counted := self._counted(outputs, targets)) is not None:
+            product = product.masked_fill(~counted.reshape(len(outputs), -1, 1), 0.0)
+        by_position = outputs.movedim(self.axis, -1).shape
+        return product.reshape(by_position).movedim(-1, self.axis)
 
     def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of each sample, summed over its positions."""
@@ -149,6 +157,13 @@ class Softmax:
             )
         logits = outputs.movedim(self.axis, -1)
         return logits.reshape(len(outputs), -1, logits.shape[-1])
+
+    def _counted(self, outputs: Tensor, targets: Tensor | None) -> Tensor | None:
+        """Return which positions are no padding; None where the targets do not tell."""
+        if targets is None or targets.is_floating_point():
+            return None
+        self._require_positions(outputs, targets)
+        return targets != self.ignore_index
 
     def _require_positions(self, outputs: Tensor, targets: Tensor) -> None:
         expected = outputs.movedim(self.axis, -1).shape[:-1]
@@ -198,6 +213,10 @@ class Gaussian:
         deviation = self._variance(outputs, targets) ** 0.5
         return _diagonal(torch.full_like(outputs, 1 / deviation))
 
+    def product(self, outputs: Tensor, vectors: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Multiply vectors of the outputs' shape by what the rows add up to, without the rows."""
+        return vectors / self._variance(outputs, targets)
+
     def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the Gaussian negative log-likelihood of each sample, constant included."""
         targets = _as_shape(targets, outputs, "real numbers")
@@ -235,6 +254,10 @@ class Bernoulli:
         """Return rows whose outer products add up to ``diag(p (1 - p))``."""
         logs = F.logsigmoid(outputs) + F.logsigmoid(-outputs)
         return _diagonal((0.5 * logs).exp())
+
+    def product(self, outputs: Tensor, vectors: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Multiply vectors of the outputs' shape by what the rows add up to, without the rows."""
+        return vectors * (F.logsigmoid(outputs) + F.logsigmoid(-outputs)).exp()
 
     def negative_log_likelihood(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the binary cross-entropy of each sample, summed over its labels."""

@@ -1,6 +1,7 @@
 """Optimizers beside curvature and likelihoods: known answers are quadratics and a coin."""
 
 import pickle
+from dataclasses import replace
 
 import cloudpickle
 import numpy as np
@@ -11,8 +12,10 @@ from torch.nn import functional as F
 
 import geomprobe as gp
 from geomprobe import Evidence, Samples, Trajectory, TrajectoryRecorder
+from geomprobe.auditing.planning import estimated_seconds
 from geomprobe.diagnostics.analyzers import EdgeOfStability, NaturalPath
 from geomprobe.dynamics import natural_length, step_sizes
+from geomprobe.information import Softmax
 
 ROOT = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 HESSIAN = ROOT @ ROOT.T
@@ -134,6 +137,55 @@ def test_what_has_no_known_edge_is_undefined_with_the_reason(build, reason):
     assert reason in ratio_of(model, build(model)).note
 
 
+def test_where_no_parameter_moves_the_ratio_is_zero():
+    model = Bowl()
+    given = Evidence(model=model, data=DUMMY, loss=quadratic)
+    (finding,) = EdgeOfStability()(replace(given, optimizer=torch.optim.SGD(model.parameters(), 0)))
+    assert finding.scalars["stability_ratio"].value == 0
+    assert "step sizes are 0" in finding.scalars["sharpness"].note
+
+
+def test_the_edge_is_that_of_the_moved_parameters_where_the_loss_bends_down():
+    model = Bowl()
+
+    def saddle(outputs, targets):
+        return (outputs[:, 3:].square().sum(1) - outputs[:, :3].square().sum(1)).mean() / 2
+
+    optimizer = torch.optim.SGD([model.a], lr=0.1)
+    (finding,) = EdgeOfStability()(
+        Evidence(model=model, data=DUMMY, loss=saddle, optimizer=optimizer)
+    )
+    assert finding.scalars["sharpness"].value == pytest.approx(-1)
+    assert finding.scalars["stability_ratio"].value == pytest.approx(-0.05)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+def test_a_parameter_without_gradients_has_size_zero(kind):
+    model = Bowl()
+    optimizer = kind(model.parameters(), lr=0.1)
+    model.a.square().sum().backward()
+    optimizer.step()
+    sizes = step_sizes(model, optimizer).sizes
+    assert (sizes[:3] > 0).all()
+    assert (sizes[3:] == 0).all()
+    for state in optimizer.state.values():
+        state["step"] = torch.tensor(0.0)
+    with pytest.raises(ValueError, match="no second moments yet"):
+        step_sizes(model, optimizer)
+
+
+def test_step_sizes_do_not_know_the_default_dtype_and_device():
+    model = Bowl()
+    torch.set_default_dtype(torch.float16)
+    torch.set_default_device("meta")
+    try:
+        sizes = step_sizes(model, torch.optim.SGD([model.a], lr=1e-8)).sizes
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert sizes.tolist() == [1e-8] * 3 + [0.0] * 2
+
+
 def network():
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -210,6 +262,111 @@ def test_the_path_of_a_coin_in_closed_form():
     for angle in ("to_natural", "to_gradient", "between"):
         assert finding.scalars[angle].value == pytest.approx(0, abs=1e-3)
     assert list(finding.arrays["angle_steps"][[0, -1]]) == [0, 299]
+
+
+def test_an_update_without_a_gradient_or_a_finite_one_has_no_angles():
+    # From logit 200 on the probability of the class rounds to one.
+    points = np.array([0.0, 1.0, 200.0, 201.0])[:, None]
+    given = Evidence(
+        model=Coin(),
+        data=Samples(torch.zeros(5, 1), torch.zeros(5, dtype=torch.long)),
+        loss=F.cross_entropy,
+        trajectory=Trajectory(points, [0, 1, 2, 12], np.zeros(4)),
+    )
+    (finding,) = NaturalPath()(given)
+    assert finding.scalars["to_gradient"].value == pytest.approx(0, abs=1e-3)
+    assert finding.scalars["to_gradient"].n == 2
+    np.testing.assert_array_equal(np.isnan(finding.arrays["to_gradient"]), [False, False, True])
+    assert "1 of 3 updates have no angles: the gradient is zero here" in finding.notes[-1]
+    assert "An update is the sum of 1 to 10 steps." in finding.notes
+    assert "each the sum of 1 to 10 steps" in finding.scalars["between"].method
+    undefined = replace(given, loss=lambda outputs, targets: outputs.sum() * torch.nan)
+    (finding,) = NaturalPath(likelihood=Softmax())(undefined)
+    assert "gradient is not finite" in finding.scalars["to_natural"].note
+
+
+class Positions(nn.Module):
+    """Five logits at each position of a sequence, along the last axis or the second."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.axis = axis
+        self.layer = nn.Linear(4, 5).double()
+
+    def forward(self, x):
+        return self.layer(x).movedim(-1, self.axis)
+
+
+class Tempered(Softmax):
+    """Its rows are halved, and so its information quartered."""
+
+    def rows(self, outputs, targets=None):
+        return super().rows(outputs, targets) / 2
+
+
+def test_the_length_counts_positions_that_are_no_padding_along_the_axis_of_classes():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(8, 3, 4, dtype=torch.float64, generator=generator)
+    y = torch.randint(0, 5, (8, 3), generator=generator)
+    y[:, 1:] = -100
+    points = np.random.default_rng(0).normal(size=(3, 25))
+    path = Trajectory(points, np.arange(3), np.zeros(3))
+
+    def measured(axis, data, likelihood):
+        def loss(outputs, targets):
+            return F.cross_entropy(outputs.movedim(axis, 1), targets)
+
+        given = Evidence(model=Positions(axis), data=data, loss=loss, trajectory=path)
+        (finding,) = NaturalPath(likelihood)(given)
+        assert finding.scalars["to_natural"].value > 0
+        return finding.scalars["natural_length"].value
+
+    first = measured(1, Samples(x[:, :1], y[:, :1]), Softmax())
+    assert measured(1, Samples(x, y), Softmax()) == pytest.approx(first)
+    assert measured(-1, Samples(x, y), Softmax(axis=-1)) == pytest.approx(first)
+    # A subclass is asked for its own rows.
+    assert measured(-1, Samples(x, y), Tempered(axis=-1)) == pytest.approx(first / 2)
+
+
+def test_a_model_that_cannot_be_copied_has_a_length_without_angles():
+    class Keeps(Coin):
+        def __init__(self):
+            super().__init__()
+            self.kept = self.theta * 2
+
+    path = Trajectory(np.linspace(-1, 1, 5)[:, None], np.arange(5), np.zeros(5))
+    data = Samples(torch.zeros(5, 1), torch.zeros(5, dtype=torch.long))
+    given = Evidence(model=Keeps(), data=data, loss=F.cross_entropy, trajectory=path)
+    (finding,) = NaturalPath()(given)
+    assert finding.scalars["natural_length"].value > 0
+    assert "cannot be copied" in finding.scalars["to_natural"].note
+
+
+def test_a_path_along_which_outputs_overflow_is_undefined():
+    model = nn.Linear(4, 3)
+    points = np.arange(45, dtype=np.float32).reshape(3, 15)
+    data = Samples(torch.full((4, 4), 1e38), torch.arange(4) % 3)
+    path = Trajectory(points, np.arange(3), np.zeros(3))
+    given = Evidence(model=model, data=data, loss=F.cross_entropy, trajectory=path)
+    (finding,) = NaturalPath()(given)
+    assert "not finite along the path" in finding.scalars["natural_length"].note
+
+
+def test_the_time_of_an_analyzer_of_a_path_and_data_is_foretold_from_parts_of_the_data():
+    seen = []
+
+    class Counts(NaturalPath):
+        def __call__(self, evidence):
+            seen.append((len(evidence.data), len(evidence.trajectory)))
+            return iter(())
+
+    model = network()
+    _, path = trained(model, 3)
+    given = Evidence(model=model, data=Samples(X, Y), loss=F.cross_entropy, trajectory=path)
+    assert estimated_seconds(NaturalPath(), given) > 0
+    estimated_seconds(Counts(), given)
+    assert {points for _, points in seen} == {3}
+    assert max(samples for samples, _ in seen) < len(X)
 
 
 def test_an_audit_of_gradient_descent_says_that_it_is():

@@ -19,8 +19,9 @@ from geomprobe.dynamics import (
     walk_participation,
     walk_variances,
 )
+from geomprobe.dynamics.output_metric import lowered
 from geomprobe.findings import Estimate
-from geomprobe.information import Gaussian
+from geomprobe.information import Bernoulli, Gaussian, Softmax
 
 
 def path_of(points, **meta):
@@ -177,6 +178,15 @@ def test_a_segment_has_the_length_that_the_fisher_matrix_says():
     assert gaussian.length.value == pytest.approx(plain.length.value, rel=1e-9)
 
 
+@pytest.mark.parametrize("metric", [Gaussian(variance=0.3), Bernoulli(), Softmax()])
+def test_products_are_those_of_the_rows(metric):
+    outputs, moved = torch.randn(2, 6, 4, 2, dtype=torch.float64)
+    rows = metric.rows(outputs).flatten(2)
+    expected = rows.mT @ (rows @ moved.flatten(1)[:, :, None])
+    found = lowered(metric, outputs, moved)
+    torch.testing.assert_close(found.flatten(1), expected[:, :, 0])
+
+
 def dense_rows(model):
     """Rows sqrt(p_c) d log p_c of each sample and class: their products add up to the Fisher."""
     rows = []
@@ -205,6 +215,12 @@ def test_the_natural_gradient_is_that_of_the_dense_system():
     found = natural_angle(model, Samples(X, Y), update, loss=loss, damping=0.01, tolerance=1e-10)
     assert found.to_natural == pytest.approx(angle(update, -natural), abs=1e-4)
     assert found.between == pytest.approx(angle(natural, gradient), abs=1e-4)
+
+    def tiny(outputs, targets):  # Its square is no number.
+        return 1e-200 * loss(outputs, targets)
+
+    scaled = natural_angle(model, Samples(X, Y), update, loss=tiny, damping=0.01, tolerance=1e-10)
+    assert scaled.to_natural == pytest.approx(found.to_natural)
     assert natural_angle(
         model, Samples(X, Y), -gradient, loss=loss, damping=1.0
     ).to_gradient == pytest.approx(0, abs=1e-3)

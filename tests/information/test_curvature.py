@@ -498,3 +498,10 @@ def test_figures():
     axes = spectral_density(operator, draws=2, steps=10).plot()
     assert axes.get_xlabel() == "eigenvalue"
     pyplot.close(axes.figure)
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest", "magnitude"])
+def test_a_matrix_of_zeros_has_eigenvalue_zero(which):
+    found = top_eigenpairs(torch.zeros(30, 30), 2, which=which)
+    assert found.values.tolist() == [0, 0]
+    np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(2))

@@ -18,6 +18,7 @@ from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import top_eigenpairs
 
 _NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
+_NO_STEP = "all step sizes are 0, as at a learning rate of 0, and no direction is the least stable"
 _ACCURACY = 1e-4  # Of the eigenvalue, relative to it.
 
 
@@ -73,15 +74,25 @@ class EdgeOfStability:
             undefined = Estimate.undefined(str(reason))
             yield Finding(self.name, "model", dict.fromkeys(self.readings, undefined))
             return
+        notes = (note,) if note else ()
+        if not len(moved := steps.sizes.nonzero()[:, 0]):
+            scalars = {
+                "stability_ratio": Estimate(0.0, 0.0, len(data), method=f"steps of {steps.rule}"),
+                "sharpness": Estimate.undefined(_NO_STEP),
+            }
+            yield Finding(self.name, "model", scalars, notes=notes)
+            return
         hessian = curvature(model, data, loss=evidence.loss)
         roots = steps.sizes.sqrt()
 
         def column(vector: Tensor) -> Tensor:
-            return vector.to(hessian.dtype).to(hessian.device)[:, None]
+            return vector[moved].to(hessian.dtype).to(hessian.device)[:, None]
 
-        scaled = _Scaled(hessian, column(roots), column(steps.decay))
+        where = moved.to(hessian.device)
+        scaled = _Scaled(hessian, where, column(roots), column(steps.decay))
         found = top_eigenpairs(scaled, tol=_ACCURACY, seed=evidence.seed)
-        along = roots * torch.from_numpy(found.vectors[:, 0])
+        along = torch.zeros_like(roots)
+        along[moved] = roots[moved] * torch.from_numpy(found.vectors[:, 0])
         error = hessian.error_along(along, seed=evidence.seed)
         square = float(along.square().sum())
         bend = float(found.values[0] - (steps.decay * along.square()).sum()) / square
@@ -94,20 +105,21 @@ class EdgeOfStability:
             "stability_ratio": replace(ratio, method=f"steps of {steps.rule}{told}; {method}"),
             "sharpness": Estimate(bend, error / square, len(data), method=method),
         }
-        yield Finding(self.name, "model", scalars, notes=(note,) if note else ())
+        yield Finding(self.name, "model", scalars, notes=notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Scaled:
-    """A curvature plus weight decay, between the roots of step sizes, both as columns."""
+    """A curvature plus weight decay, of some parameters, between columns of roots of step sizes."""
 
     hessian: Curvature
+    where: Tensor
     roots: Tensor
     decay: Tensor
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.hessian.shape
+        return len(self.where), len(self.where)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -119,4 +131,6 @@ class _Scaled:
 
     def __matmul__(self, vectors: Tensor) -> Tensor:
         moved = self.roots * vectors
-        return self.roots * (self.hessian @ moved + self.decay * moved)
+        whole = moved.new_zeros(self.hessian.shape[0], moved.shape[1])
+        whole[self.where] = moved
+        return self.roots * ((self.hessian @ whole)[self.where] + self.decay * moved)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from geomprobe.dynamics.natural_length import natural_length
 from geomprobe.dynamics.output_metric import Metric
 from geomprobe.evidence import Evidence, Loss, Samples
 from geomprobe.findings import Estimate, Finding
-from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
-from geomprobe.information.likelihoods import Likelihood, Softmax, likelihood_of
+from geomprobe.information.likelihoods import Likelihood, likelihood_of
 from geomprobe.jacobians import split, trainable_parameters
+from geomprobe.landscape.copies import copied
 from geomprobe.storage import Array
 
 _NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
@@ -49,9 +48,10 @@ class NaturalPath:
     -----
     Yields one finding about the model; see :func:`~geomprobe.dynamics.natural_length` and
     :func:`~geomprobe.dynamics.natural_angle`, for which the path must hold the parameters
-    themselves, as that of ``TrajectoryRecorder(model)``. Arrays: ``segment_steps``, at the ends of
-    segments, and their ``segment_lengths``; ``angle_steps``, at the starts of updates, and their
-    ``to_natural``, ``to_gradient`` and ``between``, in degrees.
+    themselves, as that of ``TrajectoryRecorder(model)``. An update goes from one point to the next:
+    of a path that is not recorded at every step it is a sum of steps. Arrays: ``segment_steps``, at
+    the ends of segments, and their ``segment_lengths``; ``angle_steps``, at the starts of updates,
+    and their ``to_natural``, ``to_gradient`` and ``between``, in degrees, NaN where there are none.
     """
 
     likelihood: Likelihood | None = None
@@ -94,12 +94,11 @@ class NaturalPath:
         assert evidence.model is not None
         assert evidence.trajectory is not None
         likelihood = self.likelihood or likelihood_of(evidence.loss)
-        metric: Metric = "softmax" if isinstance(likelihood, Softmax) else likelihood
         model, (data, note) = unwrap(evidence.model), evidence.at_most(self.max_samples)
         path = evidence.trajectory
         ends = _spread(len(path), self.segments + 1)
         try:
-            found = natural_length(model, data, _some(path, ends), metric=metric)
+            found = natural_length(model, data, _some(path, ends), metric=likelihood)
         except ValueError as reason:
             undefined = Estimate.undefined(str(reason))
             yield Finding(self.name, "model", dict.fromkeys(self.readings, undefined))
@@ -111,39 +110,53 @@ class NaturalPath:
         if len(ends) < len(path):
             notes.append(f"Length through {len(ends)} of the {len(path)} points of the path.")
         try:
-            starts, angles = self._angles(model, data, evidence.loss, path, metric)
+            starts, angles, reasons = self._angles(model, data, evidence.loss, path, likelihood)
         except ValueError as reason:
             scalars |= dict.fromkeys(_ANGLES, Estimate.undefined(str(reason)))
         else:
             arrays["angle_steps"] = path.steps[starts]
-            method = f"mean over {len(angles)} updates along the path; damping {self.damping:g}"
+            measured = [one for one in angles if one is not None]
+            method = f"mean over {len(measured)} updates along the path"
+            if summed := _summed(np.diff(path.steps)[starts]):
+                method += f", each {summed}"
+                notes.append(f"An update is {summed}.")
+            if reasons:
+                missing = f"{len(reasons)} of {len(angles)} updates have no angles"
+                notes.append(f"{missing}: {reasons[0]}.")
+            method += f"; damping {self.damping:g}"
             for name in _ANGLES:
-                degrees = arrays[name] = np.array([getattr(one, name) for one in angles])
-                scalars[name] = _mean(degrees, method)
-            notes += _unsolved(angles)
+                scalars[name] = _mean([getattr(one, name) for one in measured], method)
+                arrays[name] = np.array([getattr(one, name, math.nan) for one in angles])
+            notes += _unsolved(measured)
         yield Finding(self.name, "model", scalars, arrays, tuple(notes))
 
     def _angles(
         self, model: nn.Module, data: Samples, loss: Loss, path: Trajectory, metric: Metric
-    ) -> tuple[Array, list[NaturalAngle]]:
-        """Return some starts of updates, evenly spaced among those that moved, and their angles."""
+    ) -> tuple[Array, list[NaturalAngle | None], list[str]]:
+        """Return starts of updates that moved, their angles, and why some of them have none."""
         moved = np.flatnonzero((path.points[1:] != path.points[:-1]).any(axis=1))
         if not len(moved):
             raise ValueError("the path stands still, and no update has a direction")
         starts = moved[_spread(len(moved), self.angles)]
-        with quiet(model):
-            own = copy.deepcopy(model)
+        own = copied(model)
         parameters = trainable_parameters(own)
-        angles = []
+        angles: list[NaturalAngle | None] = []
+        reasons = []
         for start in starts.tolist():
             before, after = torch.tensor(path.points[start : start + 2])
             for name, value in split(before, parameters).items():
                 parameters[name].copy_(value)  # Those of the copy itself, detached.
             update = after - before
-            angles.append(
-                natural_angle(own, data, update, loss=loss, metric=metric, damping=self.damping)
-            )
-        return starts, angles
+            try:
+                angles.append(
+                    natural_angle(own, data, update, loss=loss, metric=metric, damping=self.damping)
+                )
+            except ValueError as reason:
+                angles.append(None)
+                reasons.append(str(reason))
+        if len(reasons) == len(angles):
+            raise ValueError(reasons[0])
+        return starts, angles, reasons
 
 
 def _spread(there: int, count: int) -> Array:
@@ -161,10 +174,18 @@ def _over(length: Estimate, way: float) -> Estimate:
     return Estimate(length.value / way, length.stderr / way, length.n, method=length.method)
 
 
-def _mean(degrees: Array, method: str) -> Estimate:
+def _summed(spans: Array) -> str:
+    """Say of how many steps updates are the sum; nothing where each is one step."""
+    low, high = spans.min(), spans.max()
+    if high <= 1:
+        return ""
+    return f"the sum of {high} steps" if low == high else f"the sum of {low} to {high} steps"
+
+
+def _mean(degrees: list[float], method: str) -> Estimate:
     n = len(degrees)
-    stderr = float(degrees.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Estimate(float(degrees.mean()), stderr, n, method=method)
+    stderr = float(np.std(degrees, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return Estimate(float(np.mean(degrees)), stderr, n, method=method)
 
 
 def _unsolved(angles: list[NaturalAngle]) -> list[str]:
