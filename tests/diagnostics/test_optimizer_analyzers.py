@@ -411,3 +411,21 @@ def test_what_a_path_does_not_tell_is_undefined_with_the_reason():
             analyzer(**{field: 0})
         (finding,) = analyzer()(Evidence(**{**given, "loss": None}, trajectory=path))
         assert "pass loss=" in finding.failed
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bias_before_batch_norm_is_named_where_adam_steps_out_of_all_proportion_there(bias):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(1, 4, 3, bias=bias), nn.BatchNorm1d(4), nn.ReLU(), nn.Flatten(), nn.Linear(56, 2)
+    )
+    data = Samples(torch.randn(64, 1, 16), torch.arange(64) % 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        F.cross_entropy(model(data.inputs), data.targets).backward()
+        optimizer.step()
+    given = Evidence(model=model, data=data, loss=F.cross_entropy, optimizer=optimizer)
+    (finding,) = EdgeOfStability()(given)
+    assert any("direction lies in 0.bias" in note for note in finding.notes) == bias
+    assert (finding.scalars["stability_ratio"].value > 100) == bias

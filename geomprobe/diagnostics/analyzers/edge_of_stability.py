@@ -19,6 +19,7 @@ from geomprobe.information.eigenpairs import top_eigenpairs
 
 _NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
 _NO_STEP = "all step sizes are 0, as at a learning rate of 0, and no direction is the least stable"
+_MOST, _OUT_OF_PROPORTION = 0.5, 100.0
 _ACCURACY = 1e-4  # Of the eigenvalue, relative to it.
 
 
@@ -91,8 +92,10 @@ class EdgeOfStability:
         where = moved.to(hessian.device)
         scaled = _Scaled(hessian, where, column(roots), column(steps.decay))
         found = top_eigenpairs(scaled, tol=_ACCURACY, seed=evidence.seed)
-        along = torch.zeros_like(roots)
-        along[moved] = roots[moved] * torch.from_numpy(found.vectors[:, 0])
+        direction = torch.zeros_like(roots)
+        direction[moved] = torch.from_numpy(found.vectors[:, 0]).double()
+        notes += _concentrated(hessian.named(direction), hessian.named(steps.sizes))
+        along = roots * direction
         error = hessian.error_along(along, seed=evidence.seed)
         square = float(along.square().sum())
         bend = float(found.values[0] - (steps.decay * along.square()).sum()) / square
@@ -106,6 +109,25 @@ class EdgeOfStability:
             "sharpness": Estimate(bend, error / square, len(data), method=method),
         }
         yield Finding(self.name, "model", scalars, notes=notes)
+
+
+def _concentrated(direction: Mapping[str, Tensor], sizes: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Tell of a direction in a parameter whose steps are out of all proportion."""
+    name = max(direction, key=lambda one: float(direction[one].square().sum()))
+    share, whole = float(direction[name].square().sum()), torch.cat([*map(_flat, sizes.values())])
+    times = float(sizes[name].median() / whole[whole > 0].median())
+    if share < _MOST or times < _OUT_OF_PROPORTION:
+        return ()
+    return (
+        f"{share:.0%} of the least stable direction lies in {name}, whose steps are {times:.1g} "
+        "times those of most parameters: its gradients vanish in training, as those of a bias "
+        "before batch norm do, and then the curvature in evaluation mode, and this ratio, are not "
+        "those of the training.",
+    )
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)
