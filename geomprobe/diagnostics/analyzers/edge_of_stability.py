@@ -75,7 +75,7 @@ class EdgeOfStability:
             undefined = Estimate.undefined(str(reason))
             yield Finding(self.name, "model", dict.fromkeys(self.readings, undefined))
             return
-        notes = (note,) if note else ()
+        notes: tuple[str, ...] = (note,) if note else ()
         if not len(moved := steps.sizes.nonzero()[:, 0]):
             scalars = {
                 "stability_ratio": Estimate(0.0, 0.0, len(data), method=f"steps of {steps.rule}"),
