@@ -17,6 +17,8 @@ from geomprobe.clouds import CloudSet, Trajectory
 Loss = Callable[[Any, Any], torch.Tensor]
 T = TypeVar("T")
 
+#: Why an analyzer that takes gradients has nothing to say without a loss.
+NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
 #: What an analyzer can ask for.
 NEEDS = frozenset({"activations", "trajectory", "model", "data", "optimizer"})
 

@@ -109,8 +109,7 @@ def audit(
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
     require_loss(loss)
-    if optimizer is not None:
-        optimizer = unwrap_optimizer(optimizer)
+    optimizer = unwrap_optimizer(optimizer)
     if analyzers is None:
         given = {"trajectory": trajectory, "optimizer": optimizer}
         served = {need for need, what in given.items() if what is not None}

@@ -165,7 +165,7 @@ class Monitor:
             strict=strict,
         )
         self._source_seconds = 0.0
-        stepper = None if optimizer is None else unwrap_optimizer(optimizer)
+        stepper = unwrap_optimizer(optimizer)
         for one in self._analyzers:
             if stepper is None and "optimizer" in one.needs:
                 self._warn(f"{one.name} looks at the optimizer: give the Monitor optimizer=")

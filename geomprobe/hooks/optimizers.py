@@ -13,13 +13,15 @@ _WRAPPERS = {
 
 
 def unwrap_optimizer(optimizer: Any) -> Any:
-    """Return the optimizer itself; refuse what is none.
+    """Return the optimizer itself, or None where there is none; refuse what is no optimizer.
 
     Raises
     ------
     TypeError
         It has no ``param_groups``.
     """
+    if optimizer is None:
+        return None
     if isinstance(optimizer, type) or not hasattr(optimizer, "param_groups"):
         raise TypeError(
             f"optimizer must have param_groups, as those of torch.optim, got {optimizer!r}"

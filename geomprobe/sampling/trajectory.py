@@ -124,9 +124,7 @@ class TrajectoryRecorder:
             raise ValueError(f"window must be >= 2 points or None, got {window}")
         if dim is not None and dim < 1:
             raise ValueError(f"dim must be positive or None, got {dim}")
-        if optimizer is not None:
-            unwrap_optimizer(optimizer)
-        self._model, self._optimizer = unwrap(model), optimizer
+        self._model, self._optimizer = unwrap(model), unwrap_optimizer(optimizer)
         chosen = select_parameters(self._model, parameters, buffers)
         self._canonical = names_in(self._model)
         self._shapes = {name: tensor.shape for name, tensor in chosen.items()}

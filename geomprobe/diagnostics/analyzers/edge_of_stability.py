@@ -11,13 +11,12 @@ from torch import Tensor
 
 from geomprobe.dynamics.stability import stability_ratio
 from geomprobe.dynamics.step_sizes import step_sizes
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import NO_LOSS, Evidence
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks.selection import unwrap
 from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import top_eigenpairs
 
-_NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
 _NO_STEP = "all step sizes are 0, as at a learning rate of 0, and no direction is the least stable"
 _MOST, _OUT_OF_PROPORTION = 0.5, 100.0
 _ACCURACY = 1e-4  # Of the eigenvalue, relative to it.
@@ -64,7 +63,7 @@ class EdgeOfStability:
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
         if evidence.loss is None:
-            yield Finding(self.name, "model", failed=_NO_LOSS)
+            yield Finding(self.name, "model", failed=NO_LOSS)
             return
         assert evidence.model is not None
         assert evidence.optimizer is not None
@@ -94,7 +93,8 @@ class EdgeOfStability:
         found = top_eigenpairs(scaled, tol=_ACCURACY, seed=evidence.seed)
         direction = torch.zeros_like(roots)
         direction[moved] = torch.from_numpy(found.vectors[:, 0]).double()
-        notes += _concentrated(hessian.named(direction), hessian.named(steps.sizes))
+        typical = float(steps.sizes[moved].median())
+        notes += _concentrated(hessian.named(direction), hessian.named(steps.sizes), typical)
         along = roots * direction
         error = hessian.error_along(along, seed=evidence.seed)
         square = float(along.square().sum())
@@ -111,11 +111,12 @@ class EdgeOfStability:
         yield Finding(self.name, "model", scalars, notes=notes)
 
 
-def _concentrated(direction: Mapping[str, Tensor], sizes: Mapping[str, Tensor]) -> tuple[str, ...]:
+def _concentrated(
+    direction: Mapping[str, Tensor], sizes: Mapping[str, Tensor], typical: float
+) -> tuple[str, ...]:
     """Tell of a direction in a parameter whose steps are out of all proportion."""
     name = max(direction, key=lambda one: float(direction[one].square().sum()))
-    share, whole = float(direction[name].square().sum()), torch.cat([*map(_flat, sizes.values())])
-    times = float(sizes[name].median() / whole[whole > 0].median())
+    share, times = float(direction[name].square().sum()), float(sizes[name].median()) / typical
     if share < _MOST or times < _OUT_OF_PROPORTION:
         return ()
     return (
@@ -124,10 +125,6 @@ def _concentrated(direction: Mapping[str, Tensor], sizes: Mapping[str, Tensor]) 
         "before batch norm do, and then the curvature in evaluation mode, and this ratio, are not "
         "those of the training.",
     )
-
-
-def _flat(tensor: Tensor) -> Tensor:
-    return tensor.reshape(-1)
 
 
 @dataclass(frozen=True, eq=False)

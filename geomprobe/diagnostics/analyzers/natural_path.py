@@ -15,7 +15,7 @@ from geomprobe.clouds import Trajectory
 from geomprobe.dynamics.natural_angle import NaturalAngle, natural_angle
 from geomprobe.dynamics.natural_length import natural_length
 from geomprobe.dynamics.output_metric import Metric
-from geomprobe.evidence import Evidence, Loss, Samples
+from geomprobe.evidence import NO_LOSS, Evidence, Loss, Samples
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks.selection import unwrap
 from geomprobe.information.likelihoods import Likelihood, likelihood_of
@@ -23,7 +23,6 @@ from geomprobe.jacobians import split, trainable_parameters
 from geomprobe.landscape.copies import copied
 from geomprobe.storage import Array
 
-_NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
 _ANGLES = ("to_natural", "to_gradient", "between")
 
 
@@ -89,7 +88,7 @@ class NaturalPath:
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
         if evidence.loss is None:
-            yield Finding(self.name, "model", failed=_NO_LOSS)
+            yield Finding(self.name, "model", failed=NO_LOSS)
             return
         assert evidence.model is not None
         assert evidence.trajectory is not None

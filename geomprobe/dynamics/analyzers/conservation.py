@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from geomprobe.dynamics.identities import gradient_identities
 from geomprobe.dynamics.quantities import ConservedQuantity
 from geomprobe.dynamics.structure import conserved_quantities
-from geomprobe.evidence import Evidence, Loss, Samples, forward
+from geomprobe.evidence import NO_LOSS, Evidence, Loss, Samples, forward
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.hooks.selection import unwrap
@@ -113,7 +113,7 @@ class Conservation:
 def _missing(evidence: Evidence, data: Samples) -> str:
     """Say what there is no gradient for want of; nothing if there is one."""
     if evidence.loss is None:
-        return "there is no loss to differentiate: pass loss=, the one the model was trained with"
+        return NO_LOSS
     if data.targets is None or len(data) < 2:
         return "a gradient takes two samples or more with targets"
     return ""

@@ -9,10 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from geomprobe.dynamics.gradient_noise import gradient_noise
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import NO_LOSS, Evidence
 from geomprobe.findings import Finding
-
-_NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class GradientNoiseScale:
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
         if evidence.loss is None:
-            yield Finding(self.name, "model", failed=_NO_LOSS)
+            yield Finding(self.name, "model", failed=NO_LOSS)
             return
         assert evidence.model is not None
         data, note = evidence.at_most(self.max_samples)
