@@ -213,7 +213,7 @@ def largest_difference(case: Case, model: nn.Module, others: Sequence[Plain]) ->
                 other(batch)
                 captured.append(other.captured)
         differences[other.name] = max(
-            float((torch.from_numpy(cloud.points) - wanted).abs().max())
+            float((torch.from_numpy(cloud.points) - wanted.cpu()).abs().max())
             for name, cloud in probe.clouds.items()
             for every in [torch.cat([_points(one[name]) for one in captured])]
             for wanted in [every[torch.as_tensor(cloud.sample_ids)]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,8 +25,13 @@ def attached(contender: Plain) -> Iterator[Plain]:
         contender.detach()
 
 
-def in_turns(contenders: Sequence[Plain], batches: Sequence[torch.Tensor], rounds: int) -> Times:
-    """Time one forward pass of every contender in each round.
+def in_turns(
+    contenders: Sequence[Plain],
+    batches: Sequence[torch.Tensor],
+    rounds: int,
+    finish: Callable[[], None] = lambda: None,
+) -> Times:
+    """Time one forward pass of every contender in each round, with the wait for its device.
 
     The order is rotated from one round to the next and turned round every other time, so that
     nobody always comes after the same one. Two rounds before the first are not counted.
@@ -38,8 +43,10 @@ def in_turns(contenders: Sequence[Plain], batches: Sequence[torch.Tensor], round
         order = [*contenders[start:], *contenders[:start]]
         for contender in order if number % 2 else reversed(order):
             with attached(contender):
+                finish()
                 started = time.perf_counter()
                 contender(batches[number % len(batches)])
+                finish()
                 seconds = time.perf_counter() - started
             if number >= 0:
                 times[contender.name].append(seconds)

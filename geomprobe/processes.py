@@ -52,7 +52,7 @@ def from_first(value: Any = None) -> Any:
     rank, processes = place()
     if processes == 1:
         return value
-    payload = _encoded(value) if rank == 0 else torch.empty(0, dtype=torch.uint8)
+    payload = _encoded(value) if rank == 0 else torch.empty(0, dtype=torch.uint8, device="cpu")
     size = torch.tensor([len(payload)], device=backend_device())
     dist.broadcast(size, src=0)
     sent = (

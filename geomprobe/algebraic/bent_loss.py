@@ -118,7 +118,7 @@ def bent_loss(model: nn.Module, data: Samples, loss: Loss) -> BentLoss:
     parameters = trained(model)
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         value, gradient = _value_and_gradient(model, data, loss, parameters)
-        hessian = torch.zeros(len(gradient), len(gradient), dtype=torch.float64)
+        hessian = torch.zeros(len(gradient), len(gradient), dtype=torch.float64, device="cpu")
         for row, entry in zip(hessian, gradient, strict=True):
             if entry.requires_grad:
                 parts = torch.autograd.grad(
@@ -127,7 +127,7 @@ def bent_loss(model: nn.Module, data: Samples, loss: Loss) -> BentLoss:
                 row.copy_(torch.cat([part.ravel() for part in parts]))
     return BentLoss(
         float(value.detach()),
-        gradient.detach().double().numpy(),
+        gradient.detach().double().cpu().numpy(),
         ((hessian + hessian.T) / 2).numpy(),
         float(parameter_vector(model).norm()),
         torch.finfo(gradient.dtype).eps,

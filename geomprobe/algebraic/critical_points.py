@@ -288,7 +288,7 @@ def _perturb(model: nn.Module, seed: int) -> None:
     """Move the parameters by a ten-thousandth of their size."""
     here = parameter_vector(model)
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(here), generator=generator, dtype=here.dtype)
+    noise = torch.randn(len(here), generator=generator, dtype=here.dtype, device="cpu").to(here)
     set_parameters(model, here + 1e-4 * float(here.square().mean().sqrt() or 1.0) * noise)
 
 
@@ -296,7 +296,8 @@ def _drawn(targets: Tensor | None, count: int, seed: int) -> Tensor:
     """Return so many of the targets, drawn at random."""
     assert targets is not None
     generator = torch.Generator().manual_seed(seed)
-    return targets[torch.randint(len(targets), (count,), generator=generator)]
+    rows = torch.randint(len(targets), (count,), generator=generator, device="cpu")
+    return targets[rows.to(targets.device)]
 
 
 def _widened(data: Samples, count: int, seed: int) -> Samples:
@@ -306,6 +307,7 @@ def _widened(data: Samples, count: int, seed: int) -> Samples:
         return Samples(inputs)
     generator = torch.Generator().manual_seed(seed)
     rows = inputs.flatten(1)
-    mixing = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype)
+    mixing = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype, device="cpu")
+    mixing = mixing.to(rows)
     drawn = rows.mean(dim=0) + mixing @ (rows - rows.mean(dim=0)) / len(rows) ** 0.5
     return Samples(torch.cat([inputs, drawn.view(count, *inputs.shape[1:])]))

@@ -295,8 +295,10 @@ def _redrawn(parameters: Parameters, draws: int, seed: int) -> Iterator[Paramete
     everything = torch.cat([value.ravel() for value in parameters.values()]).abs()
     overall = float(everything.median()) or 1.0
     sizes = {name: float(value.abs().median()) or overall for name, value in parameters.items()}
+
+    def drawn(value: Tensor) -> Tensor:
+        noise = torch.randn(value.shape, generator=generator, dtype=value.dtype, device="cpu")
+        return noise.to(value.device)
+
     for _ in range(draws):
-        yield {
-            name: sizes[name] * torch.randn(value.shape, generator=generator, dtype=value.dtype)
-            for name, value in parameters.items()
-        }
+        yield {name: sizes[name] * drawn(value) for name, value in parameters.items()}

@@ -251,7 +251,9 @@ def _index(
         reason = f"more than {_LARGEST_HESSIAN} parameters, and no closed form at such weights"
         return Estimate.undefined(reason)
     model = nn.Sequential(*map(_layer, factors))
-    data = Samples(torch.eye(target.shape[1], dtype=torch.float64), torch.from_numpy(target.T))
+    data = Samples(
+        torch.eye(target.shape[1], dtype=torch.float64, device="cpu"), torch.from_numpy(target.T)
+    )
     here = bent_loss(model, data, nn.MSELoss(reduction="sum"))
     return Estimate(
         here.index, exact=True, n=here.gradient.size, method="eigenvalues of the Hessian"

@@ -356,7 +356,7 @@ class Monitor:
         if self._recorder is None or not self._recording:
             return
         try:
-            self._recorder.record(self._cadence.steps, self._loss)
+            self._recorder.record(self._cadence.steps, self._last_loss)
         except Exception as error:
             if self._strict:
                 raise

@@ -107,7 +107,7 @@ def noise_error(
     """
     inputs, classes = _tensors(data)
     generator = torch.Generator().manual_seed(random_state)
-    noise = torch.randn(inputs.shape, generator=generator).to(inputs)
+    noise = torch.randn(inputs.shape, generator=generator, device="cpu").to(inputs)
     scale = float((inputs - inputs.mean(dim=0)).square().mean().sqrt())
     wrong = outputs_of(model, Samples(inputs + share * scale * noise)).argmax(1) != classes
     return _share(wrong, f"noise of {share:g} standard deviations")

@@ -75,7 +75,7 @@ def gradient_statistics(model: nn.Module, data: Samples) -> GradientStatistics:
     moment = mean_over_inputs(of_c)
     n = len(data)
     rows = _rows(empirical)
-    mean = rows.into_parameters(torch.ones(n, dtype=torch.float64) / n**0.5)
+    mean = rows.into_parameters(torch.ones(n, dtype=torch.float64, device="cpu") / n**0.5)
     square = sum(float(part.double().square().sum()) for part in mean.values())
     noise = Estimate(
         max(0.0, moment.value - square),

@@ -159,7 +159,8 @@ def _errors_under_noise(
     for _ in range(draws):
         noisy = {}
         for name, p in parameters.items():
-            noise = torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device)
+            noise = torch.randn(p.shape, generator=generator, dtype=p.dtype, device="cpu")
+            noise = noise.to(p.device)
             scale = (sigma**2 * p.square() + _EPSILON**2).sqrt() if magnitude else sigma
             noisy[name] = p + scale * noise
 

@@ -140,7 +140,7 @@ class _Frame:
     """Directions found so far, orthonormal."""
 
     def __init__(self, dimension: int) -> None:
-        self.basis = torch.zeros(0, dimension, dtype=torch.float64)
+        self.basis = torch.zeros(0, dimension, dtype=torch.float64, device="cpu")
         self.least, self.most = 1.0, 0.0
 
     @property

@@ -253,7 +253,7 @@ def _expected(
     """Yield the quantity at each state, from its first value and the gradients alone."""
     quantity, cross = start, torch.zeros_like(start)
     velocity = {
-        w.parameter: torch.zeros(states[0][w.parameter].shape, dtype=torch.float64)
+        w.parameter: torch.zeros(states[0][w.parameter].shape, dtype=torch.float64, device="cpu")
         for w in one.weights
     }
     yield quantity

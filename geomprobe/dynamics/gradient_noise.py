@@ -143,7 +143,7 @@ def noise_of_gradients(gradients: Any) -> GradientNoise:
     ValueError
         Another shape, fewer than 4 rows, or ones that are not finite.
     """
-    rows = torch.as_tensor(gradients)
+    rows = gradients if isinstance(gradients, Tensor) else torch.from_numpy(np.asarray(gradients))
     if rows.ndim != 2 or len(rows) < 4 or not rows.is_floating_point():
         raise ValueError(
             "gradients must be real, of shape (N, P) with N of at least 4, got shape "
@@ -244,7 +244,7 @@ def noise_of_batches(
 
 def _gram(rows: Tensor) -> Array:
     """Return the products of rows, in float64, without a copy of all of them in it."""
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    total = torch.zeros(len(rows), len(rows), dtype=torch.float64, device="cpu")
     for part in torch.split(rows, 1 << 16, dim=1):
         own = part.detach().cpu().double()
         total += own @ own.T

@@ -92,7 +92,7 @@ def path_norm(model: nn.Module, input_shape: Sequence[int], *, p: float = 2.0) -
     with torch.no_grad():
         for parameter in own.parameters():
             parameter.abs_().pow_(p)
-        outputs = forward(own, torch.ones(1, *input_shape, dtype=torch.float64))
+        outputs = forward(own, torch.ones(1, *input_shape, dtype=torch.float64, device="cpu"))
     return math.pow(float(outputs.sum()), 1 / p)
 
 

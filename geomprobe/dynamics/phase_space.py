@@ -89,8 +89,8 @@ def symplectic_defect(update: Update, position: Tensor, momentum: Tensor) -> Sym
     jacobian: Tensor = jacfwd(whole)(state)
     if not bool(torch.isfinite(jacobian).all()):
         raise ValueError("the update or its derivative is not finite at this state")
-    form = torch.zeros(2 * n, 2 * n, dtype=torch.float64)
-    form[:n, n:], form[n:, :n] = torch.eye(n), -torch.eye(n)
+    form = torch.zeros(2 * n, 2 * n, dtype=torch.float64, device="cpu")
+    form[:n, n:], form[n:, :n] = torch.eye(n, device="cpu"), -torch.eye(n, device="cpu")
     moved = jacobian.T @ form @ jacobian
     factor = float((moved * form).sum()) / (2 * n)
     defect = float((moved - factor * form).abs().max())

@@ -114,7 +114,7 @@ class ActivationCloud(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return checked
 
     def _cloud(self, layer: str, X: Array) -> PointCloud:
-        inputs = torch.as_tensor(np.ascontiguousarray(X))
+        inputs = torch.from_numpy(np.ascontiguousarray(X))
         if inputs.is_floating_point():
             parameter = next(unwrap(self.model).parameters(), inputs)
             inputs = inputs.to(parameter.dtype)

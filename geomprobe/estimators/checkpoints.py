@@ -165,7 +165,7 @@ class FisherFeatures(OfCheckpoints):
 
     def _of_model(self, model: nn.Module) -> Array:
         parts = self.data if isinstance(self.data, tuple) else (self.data,)
-        samples = Samples(*(torch.as_tensor(part) for part in parts))
+        samples = Samples(*(torch.as_tensor(part, device="cpu") for part in parts))
         gram = fisher_gram(model.eval(), samples, kind=self.kind, loss=self.loss)
         eigenvalues = gram.spectrum()
         numbers = [

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from geomprobe.hooks.outputs import Unobservable
+from geomprobe.hooks.transfers import on_device
 from geomprobe.storage import Array
 
 #: Ways to make points of a sample that has many positions; see :func:`arrange`.
@@ -68,11 +69,10 @@ class Rows:
         """Return some rows on their device, shape (len(rows), width); perhaps a view: copy it."""
         samples, device = self.samples[rows], self.values.device
         if self.places is not None:
-            index = torch.from_numpy(samples).to(device)
-            return self.values[index, torch.from_numpy(self.places[rows]).to(device)]
+            return self.values[on_device(samples, device), on_device(self.places[rows], device)]
         taken = self.values
         if len(rows) < len(taken) or not np.array_equal(samples, np.arange(len(taken))):
-            taken = taken.index_select(0, torch.from_numpy(samples).to(device))
+            taken = taken.index_select(0, on_device(samples, device))
         return taken.reshape(len(taken), -1) if self.reduce is None else self.reduce(taken, samples)
 
 
@@ -223,7 +223,7 @@ def _mean(taken: torch.Tensor, samples: Array, real: Array | None) -> torch.Tens
     taken = taken.float() if taken.dtype.itemsize < 4 else taken
     if real is None:
         return taken.mean(dim=1)
-    counted = torch.from_numpy(real[samples]).to(taken.device)[:, :, None]
+    counted = on_device(real[samples], taken.device)[:, :, None]
     return torch.where(counted, taken, 0).sum(dim=1) / counted.sum(dim=1)
 
 
@@ -233,7 +233,7 @@ def _end(taken: torch.Tensor, samples: Array, pool: str, real: Array | None) -> 
         return taken[:, 0 if pool == "cls" else last]
     kept = real[samples]
     place = kept.argmax(axis=1) if pool == "cls" else last - kept[:, ::-1].argmax(axis=1)
-    return taken[torch.arange(len(taken), device="cpu"), torch.from_numpy(place)]
+    return taken[torch.arange(len(taken), device=taken.device), on_device(place, taken.device)]
 
 
 def _layout(module: nn.Module, layout: str, port: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -70,7 +70,8 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     Notes
     -----
     Costs one copy of the buffers. A buffer is written back only if it has changed, so that a graph
-    waiting for its backward pass is not invalidated.
+    waiting for its backward pass is not invalidated. Recurrent layers on a CUDA device do without
+    cuDNN, which has no backward pass in evaluation mode.
     """
     modules = list(model.modules())
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in modules]
@@ -78,7 +79,7 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     for module in modules:
         _visits[module] = _visits.get(module, 0) + 1
     try:
-        with streams_kept():
+        with streams_kept(), _differentiable(modules):
             for module in modules:
                 module.training = False
             yield model
@@ -91,6 +92,14 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
             for buffer, value in values:
                 if not torch.equal(buffer, value):
                     buffer.copy_(value)
+
+
+def _differentiable(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
+    """Switch off cuDNN where there is a recurrent layer on a CUDA device."""
+    recurrent = (m for m in modules if isinstance(m, nn.RNNBase))
+    if any(weight.is_cuda for module in recurrent for weight in module.parameters()):
+        return torch.backends.cudnn.flags(enabled=False)
+    return nullcontext()
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:

@@ -73,7 +73,8 @@ class Tap:
     Not told are outputs outside a forward pass of the whole model, the recomputations of gradient
     checkpointing, values inside transformations of ``torch.func``, and the passes of other
     observers, which run inside :func:`~geomprobe.hooks.quiet`: a tap attached outside of it does
-    not hear them; nor are the passes of ``torch.jit.trace``. :attr:`unheard` keeps the reasons.
+    not hear them; nor are the passes of ``torch.jit.trace``, nor those that a CUDA graph captures
+    or replays. :attr:`unheard` keeps the reasons.
     Copies and pickles of a hooked model carry hooks that do nothing, and that its first pass takes
     off; a copy of a tap is detached. Of passes that several threads make at once, one at a time is
     told. Compiled code calls no hooks, and while a tap is attached to a model with compiled parts,
@@ -178,7 +179,7 @@ class Tap:
 
     def _begin(self, args: Any, kwargs: Any) -> None:
         started = time.perf_counter()
-        if not self._hears() or not self._enters():
+        if _captured() or not self._hears() or not self._enters():
             return
         if self._batch is not None and _calls_itself(self._model):
             self._depth += 1
@@ -235,6 +236,11 @@ class Tap:
         if _in_functorch():
             self.unheard[site] = "called inside torch.func, where values are not data"
             return
+        if _captured():
+            self.unheard[site] = (
+                "called while a CUDA graph is captured, whose replays call no hooks"
+            )
+            return
         if self._batch is None:
             self.unheard[site] = "called outside a forward pass of the whole model"
             return
@@ -282,6 +288,12 @@ def _in_functorch() -> bool:
     """Whether a transformation of torch.func is running, inside which values are not data."""
     stack = getattr(torch._C._functorch, "peek_interpreter_stack", None)
     return stack is not None and stack() is not None
+
+
+def _captured() -> bool:
+    """Whether a CUDA graph is being captured, when nothing has a value yet."""
+    there = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return bool(there and torch.cuda.is_current_stream_capturing())
 
 
 def _calls_itself(model: nn.Module) -> bool:

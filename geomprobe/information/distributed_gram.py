@@ -147,7 +147,7 @@ def distributed_fisher_gram(
             routes.append(f"{route}: {', '.join(left)}" if layers else route)
     together(blocks.require_finite)
     n_samples = sum(counts)
-    places = torch.split(torch.arange(n_samples), counts)
+    places = torch.split(torch.arange(n_samples, device="cpu"), counts)
     return FisherGram(
         gram=blocks.whole() / n_samples,
         n_samples=n_samples,

@@ -59,9 +59,9 @@ class DistributedRows(FisherRows):
 
     def subset(self, samples: Tensor) -> DistributedRows:
         """Return the rows of some of all samples, for the average over these; no collective."""
-        owner, position = torch.empty(2, self._n_samples, dtype=torch.long)
+        owner, position = torch.empty(2, self._n_samples, dtype=torch.long, device="cpu")
         for rank, held in enumerate(self.places):
-            owner[held], position[held] = rank, torch.arange(len(held))
+            owner[held], position[held] = rank, torch.arange(len(held), device="cpu")
         places = tuple(
             torch.nonzero(owner[samples] == rank).ravel() for rank in range(len(self.places))
         )

@@ -79,7 +79,8 @@ def fisher_gram(
     batch_size : int, optional
         Samples to work on at a time; by default at most 64.
     dtype : torch.dtype
-        Of the products. float32 takes half the time, and raises the noise floor of the spectrum.
+        Of the products, and of the matrix. float32 takes half the time and memory, and raises the
+        noise floor of the spectrum.
     memory_share : float
         Largest fraction of the available memory to take.
     by_layer : bool
@@ -145,7 +146,7 @@ def fisher_gram(
 
     def found(names: list[str], gram: Tensor, layers: Mapping[str, FisherGram]) -> FisherGram:
         return FisherGram(
-            gram=gram.double().div_(n_samples).cpu().numpy(),
+            gram=gram.div_(n_samples).cpu().numpy(),
             n_samples=n_samples,
             n_parameters=sum(parameters[name].numel() for name in names),
             kind=kind,
@@ -301,7 +302,7 @@ class Room:
         if left:
             gradients += 2 * self.chunk_of_rows(left) * self.per_sample * one_row
         passing = max((self._bytes(layer) for layer in layers.values()), default=0)
-        gram = (3 * self.dtype.itemsize + self.kept * (8 + self.dtype.itemsize)) * self.n_rows**2
+        gram = (3 + 2 * self.kept) * self.dtype.itemsize * self.n_rows**2
         largest = max(one_row, passing // self.n_rows)
         require_memory(
             gram + _CHUNK_BYTES + max(gradients, passing),

@@ -63,7 +63,9 @@ class FisherRows:
         """
         self._require(direction)
         vectors = [
-            torch.as_tensor(direction.get(name, torch.zeros(()))).to(owned).expand_as(owned)
+            torch.as_tensor(direction.get(name, torch.zeros((), device="cpu")))
+            .to(owned)
+            .expand_as(owned)
             for name, owned in zip(self.names, self._parameters(), strict=True)
         ]
         found = []

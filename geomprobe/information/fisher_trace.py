@@ -100,7 +100,7 @@ def sample_traces(
 
 def _of_layers(setting: Setting, layers: Mapping[str, Layer], room: Room) -> Tensor:
     """Return what layers add to the trace at each input."""
-    traces = torch.zeros(len(setting.data), dtype=torch.float64)
+    traces = torch.zeros(len(setting.data), dtype=torch.float64, device="cpu")
     if not layers:
         return traces
     for one in passes(setting.model, layers, setting.data, room.chunk_of(layers)):
@@ -118,7 +118,7 @@ def _of_layers(setting: Setting, layers: Mapping[str, Layer], room: Room) -> Ten
 
 def _of_gradients(setting: Setting, parameters: Parameters, room: Room) -> Tensor:
     """Return what other parameters add to the trace at each input."""
-    traces = torch.zeros(len(setting.data), dtype=torch.float64)
+    traces = torch.zeros(len(setting.data), dtype=torch.float64, device="cpu")
     if not parameters:
         return traces
     size = room.chunk_of_rows(parameters)

@@ -26,8 +26,9 @@ class FisherGram(ByValue):
 
     Parameters
     ----------
-    gram : float64 array of shape (M, M)
-        M = n_samples * rows_per_sample; the rows of one sample stand together.
+    gram : array of shape (M, M)
+        In the precision of its products, float32 or float64. M = n_samples * rows_per_sample; the
+        rows of one sample stand together.
     n_samples : int
         Over how many inputs F is averaged.
     n_parameters : int
@@ -122,12 +123,13 @@ class FisherGram(ByValue):
 
     def trace(self) -> float:
         """Return the trace of F."""
-        return float(np.trace(self.gram))
+        return float(np.trace(self.gram, dtype=np.float64))
 
     def sample_traces(self) -> Array:
         """Return what each sample adds: an array of shape (n_samples,) whose mean is the trace."""
-        per_row = np.diagonal(self.gram).reshape(self.n_samples, self.rows_per_sample)
-        traces: Array = self.n_samples * per_row.sum(axis=1)
+        per_row = np.diagonal(self.gram).astype(np.float64)
+        by_sample = per_row.reshape(self.n_samples, self.rows_per_sample)
+        traces: Array = self.n_samples * by_sample.sum(axis=1)
         return traces
 
     def subset(self, samples: Any) -> FisherGram:

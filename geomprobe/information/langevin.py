@@ -89,7 +89,7 @@ def langevin_chains(
                     gains.append((losses - before).double().cpu().numpy())
                     distances.append(torch.linalg.vector_norm(moved, dim=1).cpu().numpy())
                 drift = n_beta * gradients + localization * moved
-                kick = torch.randn(points.shape, generator=noise).to(points)
+                kick = torch.randn(points.shape, generator=noise, device="cpu").to(points)
                 points = points - step / 2 * drift + step**0.5 * kick
         except KeyboardInterrupt:
             if len(gains) < 10:
@@ -101,7 +101,7 @@ def _batches(objective: Objective, chains: int, size: int, seed: int) -> Iterato
     """Yield a batch for each chain, that knows nothing of those before, along a first axis."""
     generator = torch.Generator().manual_seed(seed + 1)
     while True:
-        rows = torch.randint(len(objective.data), (chains, size), generator=generator)
+        rows = torch.randint(len(objective.data), (chains, size), generator=generator, device="cpu")
         yield objective.data.take(rows)
 
 

@@ -414,7 +414,9 @@ def _layout(module: nn.Module | Table, alone: list[Tensor]) -> Layout:
     for at in choices:
         # Of each sample's gradient, where among the samples there is any: (n, n).
         where = torch.stack([_sorted(grad, at, n).flatten(1).any(dim=1) for grad in alone])
-        if bool(where.any()) and torch.equal(where, where & torch.eye(n, dtype=torch.bool)):
+        if bool(where.any()) and torch.equal(
+            where, where & torch.eye(n, dtype=torch.bool, device=where.device)
+        ):
             return at
     raise LayoutError
 

@@ -165,7 +165,7 @@ def _slope_and_noise(objective: Objective, seed: int) -> tuple[float, float]:
         return slope, 0.0
     generator = torch.Generator().manual_seed(seed)
     size = (_NOISE_DRAWS, objective.batch_size)
-    rows = torch.randint(len(objective.data), size, generator=generator)
+    rows = torch.randint(len(objective.data), size, generator=generator, device="cpu")
     added = [objective.gradient(objective.data.take(some)) - gradient for some in rows]
     return slope, float(torch.stack(added).double().square().sum()) / _NOISE_DRAWS
 

@@ -61,7 +61,7 @@ def _draws(model: nn.Module, draws: int, seed: int, radius: float | None) -> Ite
                 f"the model cannot be copied to draw its parameters: {error}"
             ) from error
         with quiet(model), torch.no_grad():
-            torch.manual_seed(int(torch.randint(2**62, (), generator=seeds)))
+            torch.manual_seed(int(torch.randint(2**62, (), generator=seeds, device="cpu")))
             if radius is None:
                 _reset(drawn)
             else:
@@ -81,10 +81,12 @@ def _reset(model: nn.Module) -> None:
 
 def _move(model: nn.Module, radius: float) -> None:
     trainable = [p for p in model.parameters() if p.requires_grad]
-    steps = [torch.randn(p.shape, dtype=torch.float64) for p in trainable]
+    steps = [torch.randn(p.shape, dtype=torch.float64, device="cpu") for p in trainable]
     length = math.sqrt(sum(float(step.square().sum()) for step in steps))
     dimension = sum(p.numel() for p in trainable)
-    distance = radius * float(torch.rand((), dtype=torch.float64)) ** (1 / max(dimension, 1))
+    distance = radius * float(torch.rand((), dtype=torch.float64, device="cpu")) ** (
+        1 / max(dimension, 1)
+    )
     for parameter, step in zip(trainable, steps, strict=True):
         parameter.add_((distance / length * step).to(parameter))
 

@@ -102,7 +102,7 @@ class RandomColumns:
             seed = int(np.random.SeedSequence((self.seed, place)).generate_state(1)[0])
             generator = torch.Generator().manual_seed(seed)
             shape = (sum(sizes), self.count)
-            drawn = torch.randint(2, shape, generator=generator, dtype=torch.int8)
+            drawn = torch.randint(2, shape, generator=generator, dtype=torch.int8, device="cpu")
             self._kept[place] = torch.split((2 * drawn - 1).to(device), list(sizes))
         return self._kept[place]
 

@@ -90,12 +90,14 @@ def _lanczos(
     off_diagonal: list[float] = []
     largest = 0.0
 
-    vector = (2.0 * torch.randint(2, (p,), generator=generator) - 1).to(basis)
+    vector = (2.0 * torch.randint(2, (p,), generator=generator, device="cpu") - 1).to(basis)
     for step in range(steps):
         length = float(torch.linalg.vector_norm(vector))
         # An invariant subspace is full: what comes now has no part in the density of this vector.
         if step and length <= 10 * torch.finfo(basis.dtype).eps * largest:
-            restart = torch.randn(p, generator=generator, dtype=torch.float64).to(basis)
+            restart = torch.randn(p, generator=generator, dtype=torch.float64, device="cpu").to(
+                basis
+            )
             vector, length = _orthogonal(restart, basis[:step]), 0.0
         if step:
             off_diagonal.append(length)

@@ -46,7 +46,7 @@ def stochastic_trace(operator: SymmetricOperator, products: int = 60, *, seed: i
         raise ValueError(f"products must be at least 6, got {products}")
     p, third = operator.shape[0], products // 3
     generator = torch.Generator().manual_seed(seed)
-    signs = 2.0 * torch.randint(2, (p, 2 * third), generator=generator) - 1
+    signs = 2.0 * torch.randint(2, (p, 2 * third), generator=generator, device="cpu") - 1
     signs = signs.to(operator.device, operator.dtype)
     wide, sampling = torch.split(signs, third, dim=1)
     spanned = p <= third

@@ -200,7 +200,7 @@ def _by_products(
     found = []
     for _ in range(probes):
         # With random signs of the samples, the square of one vector is C in expectation.
-        signs = 2.0 * torch.randint(2, (len(setting.data),), generator=generator) - 1
+        signs = 2.0 * torch.randint(2, (len(setting.data),), generator=generator, device="cpu") - 1
         combined = list(rows.into_parameters(signs).values())
         vector = hessian.objective.flat(combined).double().cpu().numpy()
         solution, failed = minres(hessian.to_scipy(), vector, shift=-damping)

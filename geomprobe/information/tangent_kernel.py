@@ -67,7 +67,7 @@ def ntk(
         memory_share=memory_share,
     )
     return TangentKernel(
-        gram.n_samples * gram.gram,
+        gram.n_samples * gram.gram.astype(np.float64),
         gram.n_samples,
         gram.rows_per_sample,
         gram.n_parameters,

@@ -81,7 +81,7 @@ def require_one_code(a: nn.Module, b: nn.Module, data: Samples) -> None:
     own = copied(b).to(device)
     pair = copied(a, state_of(own)), own
     data = data.to(device)
-    rows = torch.linspace(0, len(data) - 1, min(len(data), 8)).long().to(device)
+    rows = torch.linspace(0, len(data) - 1, min(len(data), 8), device="cpu").long().to(device)
     found = []
     for model in pair:
         for module in model.modules():

@@ -229,20 +229,22 @@ def _train(
     leaves = []
     for state in chain[1:-1]:
         for name in names:
-            noise = torch.randn(state[name].shape, generator=generator, dtype=torch.float64)
+            noise = torch.randn(
+                state[name].shape, generator=generator, dtype=torch.float64, device="cpu"
+            )
             start = state[name] + (off * noise).to(state[name])
             state[name] = start.detach().requires_grad_()
             leaves.append(state[name])
     optimizer = torch.optim.Adam(leaves, lr * size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     n = len(traveller.data)
-    order = torch.empty(0, dtype=torch.int64)
-    shift = float(torch.rand((), generator=generator))
+    order = torch.empty(0, dtype=torch.int64, device="cpu")
+    shift = float(torch.rand((), generator=generator, device="cpu"))
     history = []
     with streams_kept(), torch.enable_grad(), traveller.batch_statistics():
         for _ in range(steps):
             if len(order) < min(traveller.batch_size, n):
-                order = torch.randperm(n, generator=generator)
+                order = torch.randperm(n, generator=generator, device="cpu")
             rows, order = order[: traveller.batch_size], order[traveller.batch_size :]
             batch = traveller.data.take(rows.to(traveller.data_device))
             shift = (shift + _GOLDEN) % 1.0

@@ -94,11 +94,13 @@ def random_directions(
     for _ in range(k):
         parts = []
         for name, weight in parameters.items():
-            noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+            noise = torch.randn(
+                weight.shape, generator=generator, dtype=torch.float64, device="cpu"
+            )
             layer = layers.get(name)
             moves = biases or (weight.ndim > 1 and not isinstance(layer, _NORMS))
             part = _normalized(noise, weight.cpu().double(), layer, normalize)
-            parts.append(part.reshape(-1) if moves else torch.zeros(weight.numel()))
+            parts.append(part.reshape(-1) if moves else torch.zeros(weight.numel(), device="cpu"))
         columns.append(torch.cat([part.to(row_dtype(parameters)) for part in parts]))
     directions = torch.stack(columns, dim=1)
     if not bool(directions.any()):
@@ -127,7 +129,7 @@ def columns_of(given: Any, parameters: Parameters) -> Tensor:
     if isinstance(given, Mapping):
         given = [given]
     if isinstance(given, Tensor | np.ndarray):
-        columns = torch.as_tensor(given)
+        columns = _tensor(given)
         columns = columns[:, None] if columns.ndim == 1 else columns
     elif isinstance(given, Sequence) and not isinstance(given, str) and given:
         columns = torch.stack([_vector(one, parameters) for one in given], dim=1)
@@ -150,9 +152,13 @@ def columns_of(given: Any, parameters: Parameters) -> Tensor:
     return columns
 
 
+def _tensor(given: Any) -> Tensor:
+    return given if isinstance(given, Tensor) else torch.as_tensor(given, device="cpu")
+
+
 def _vector(given: Any, parameters: Parameters) -> Tensor:
     if not isinstance(given, Mapping):
-        return torch.as_tensor(given).reshape(-1).cpu().double()
+        return _tensor(given).reshape(-1).cpu().double()
     unknown = sorted(set(given) - set(parameters))
     if unknown:
         raise ValueError(
@@ -160,7 +166,7 @@ def _vector(given: Any, parameters: Parameters) -> Tensor:
         )
     parts = []
     for name, parameter in parameters.items():
-        part = torch.as_tensor(given.get(name, torch.zeros_like(parameter)))
+        part = _tensor(given.get(name, torch.zeros_like(parameter)))
         if part.shape != parameter.shape:
             raise ValueError(
                 f"the direction of {name!r} must have shape {tuple(parameter.shape)}, "

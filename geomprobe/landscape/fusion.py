@@ -191,7 +191,8 @@ def _agrees(fused: Fused, model: nn.Module, batch: Samples, parameters: Paramete
     """Whether outputs are the same at the present parameters and around them."""
     generator = torch.Generator().manual_seed(0)
     moved = {
-        name: value * (1 + 0.1 * torch.randn(value.shape, generator=generator).to(value))
+        name: value
+        * (1 + 0.1 * torch.randn(value.shape, generator=generator, device="cpu").to(value))
         for name, value in parameters.items()
     }
     for values in (parameters, moved):

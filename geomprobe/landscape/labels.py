@@ -221,14 +221,14 @@ def concatenated(
             every = [np.unique(units.moves.roots(array.numpy())) for array in arrays]
             if sum(map(len, every)) > len(np.unique(np.concatenate(every))):
                 # One unit may have another value in each.
-                counts = torch.tensor([array.shape[axis] for array in arrays])
+                counts = torch.tensor([array.shape[axis] for array in arrays], device="cpu")
                 which = units.places(len(arrays)).repeat_interleave(counts)
                 modes.append(along(which, axis, len(shape)))
     scales: tuple[Tensor, ...] = ()
     if any(label.scales for label in labels):
         if all(len(label.scales) <= 1 for label in labels):
             ones = [
-                label.scales[0] if label.scales else torch.full([1] * len(shape), -1)
+                label.scales[0] if label.scales else torch.full([1] * len(shape), -1, device="cpu")
                 for label in labels
             ]
             sizes = [label.shape[axis] for label in labels]

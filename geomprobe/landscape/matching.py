@@ -315,12 +315,12 @@ class _Moments:
     def __init__(self, atoms: Array, n: int) -> None:
         self.atoms = atoms
         self._count = 0
-        self._sums = torch.zeros(4, n, dtype=torch.float64)
-        self._products = torch.zeros(n, n, dtype=torch.float64)
+        self._sums = torch.zeros(4, n, dtype=torch.float64, device="cpu")
+        self._products = torch.zeros(n, n, dtype=torch.float64, device="cpu")
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Count values of shape (n, samples)."""
-        x, y = x.double(), y.double()
+        x, y = x.cpu().double(), y.cpu().double()
         self._count += x.shape[1]
         self._sums += torch.stack([x.sum(1), y.sum(1), x.square().sum(1), y.square().sum(1)])
         self._products += x @ y.T

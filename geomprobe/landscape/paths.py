@@ -174,7 +174,9 @@ class Traveller:
             )
         # Of all classes, where the data are sorted by them.
         count = min(len(data), max(batch_size, _CHECKED))
-        some = self.data.take(torch.linspace(0, len(data) - 1, count).long().to(device))
+        some = self.data.take(
+            torch.linspace(0, len(data) - 1, count, device="cpu").long().to(device)
+        )
         with streams_kept(), torch.no_grad():
             _require_mean(loss, passed(self.model, some, batch_size), some.targets)
 
@@ -228,7 +230,7 @@ class Traveller:
             norm.reset_running_stats()
             norm.training = True
         n, seen = len(self.data), 0
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(0), device="cpu")
         for rows in order.tensor_split(-(-n // self.batch_size)):
             if len(rows) > 1:
                 seen += len(rows)

@@ -129,7 +129,7 @@ class Symmetries:
                 shape = [1] * found[axis.name].ndim
                 shape[axis.axis] = axis.size
                 factor = torch.from_numpy(np.exp(logs)).reshape(shape)
-                factors[axis.name] = factors.get(axis.name, torch.ones(())) * factor
+                factors[axis.name] = factors.get(axis.name, torch.ones((), device="cpu")) * factor
         for name, factor in factors.items():
             tensor = found[name]
             factor = factor.to(tensor)

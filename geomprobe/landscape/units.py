@@ -146,7 +146,7 @@ class Units:
         """Return atoms that stand for fixed places, n of them."""
         if start + n > len(self._places):
             self._places += self._fresh(start + n - len(self._places), pinned=True).tolist()
-        return torch.tensor(self._places[start : start + n])
+        return torch.tensor(self._places[start : start + n], device="cpu")
 
     def pinned(self, array: Tensor) -> bool:
         """Whether none of these atoms can move."""
@@ -244,7 +244,7 @@ class Units:
         elif not all(fixed):
             moving, still = (a, b) if fixed[1] else (b, a)
             reason = self.reasons.get(still, "meets an axis of the data")
-            self.pin(torch.tensor([moving]), reason)
+            self.pin(torch.tensor([moving], device="cpu"), reason)
 
     def blocks(self, rows: Array) -> Array:
         """Return a unit for each row of units, of which they are parts from now on."""

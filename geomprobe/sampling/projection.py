@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
 
@@ -11,12 +12,14 @@ from torch.nn.functional import pad
 _UNIT = 64
 #: Coordinates that are folded at a time.
 _SLICE = 1 << 20
+#: Most coordinates that are spread together: see :mod:`geomprobe.sampling.scatter`.
+_LANES = 64
 
 
 class SparseProjection:
     """A sparse Johnson-Lindenstrauss map from R^dim to R^k.
 
-    Every input coordinate is added, with random signs, to ``nonzeros`` of the k outputs, one in
+    Every input coordinate is added, with a random sign, to ``nonzeros`` of the k outputs, one in
     each of as many equal blocks, and divided by sqrt(nonzeros).
 
     Parameters
@@ -35,24 +38,29 @@ class SparseProjection:
 
     Notes
     -----
+    Coordinates are spread in runs of l = gcd(k / nonzeros, 64): in each block a run goes to a
+    random run of outputs, turned by a random number of places, which takes whole vectors of the
+    processor. Two coordinates of a run then never share an output, and any other two do with the
+    same probability as if each were spread by itself.
+
     The squared length of an image is unbiased, ``E|Sx|^2 = |x|^2``, with variance at most
-    ``(2/k)|x|^4``, as that of a dense Gaussian map. For n points and k of the order of log(n)/eps^2
-    all pairwise distances are kept within a factor 1 +- eps with high probability; see
-    :meth:`distortion`.
+    ``(2/k) (1 + s(s-1)/k) |x|^4`` for s nonzeros; that of a dense Gaussian map is ``(2/k)|x|^4``.
+    For n points and k of the order of log(n)/eps^2 all pairwise distances are kept within a factor
+    1 +- eps with high probability; see :meth:`distortion`.
 
     Input of more than C = 64 R coordinates, with R = max(8 k, 4096), is first folded into C cells:
     each run of 64 coordinates is added, with a random sign, to one of R rows of 64 cells. A
-    coordinate then has the outputs of its cell, the matrix is as sparse as before, and what
-    must be remembered of it is 8 bytes a run instead of 8 bytes a nonzero. The variance grows to
-    at most ``(2/k + 2/R + 4/(kR))|x|^4``, and to that only for vectors that repeat one pattern in
+    coordinate then has the outputs of its cell. With v = (1 + s(s-1)/k) / k the variance grows to
+    at most ``(2v + 2/R + 4v/R)|x|^4``, and to that only for vectors that repeat one pattern in
     every run. Two coordinates at the same place of their runs share a cell, and so all their
     outputs, with probability 1/R.
 
-    Time is O(nonzeros min(dim, C) + dim) a row. Memory is 8 nonzeros min(dim, C) bytes, and dim/8
-    more where rows are folded; as much again on every other device that rows come from. Working
-    memory is a float32 copy of rows in half precision, and 12 C bytes where rows are folded. On
-    the CPU the same rows give the same bits, on any number of threads and whatever rows stand
-    beside them; on other devices, and for a vector in pieces, sums may differ in their last bits.
+    Time is O(nonzeros min(dim, C) + dim) a row. Memory is 4 (1 + nonzeros/l) min(dim, C) bytes, and
+    dim/16 more where rows are folded; on every other device that rows come from, 4 (1 + nonzeros)
+    min(dim, C) and dim/16. Working memory is a float32 copy of rows in half precision and of those
+    whose length is no multiple of l, and 12 C bytes where rows are folded. On the CPU the same rows
+    give the same bits, on any number of threads and whatever rows stand beside them; on other
+    devices, and for a vector in pieces, sums may differ in their last bits.
 
     References
     ----------
@@ -69,20 +77,27 @@ class SparseProjection:
                 f"got dim={dim}, k={k}"
             )
         self.dim, self.k, self.seed, self.nonzeros = dim, k, seed, nonzeros
-        self._block = k // nonzeros
+        self._lanes = math.gcd(k // nonzeros, _LANES)
         self._rows = max(8 * k, 4096)
         self._folds = dim > self._rows * _UNIT
         generator = torch.Generator().manual_seed(seed)
 
         def draw(below: int, *shape: int) -> torch.Tensor:
-            return torch.randint(below, shape, generator=generator, device="cpu")
+            return torch.randint(below, shape, generator=generator, device="cpu").int()
 
-        # Where to add: each block, and the rows, stand twice there. The second is subtracted.
         width = self._rows * _UNIT if self._folds else dim
-        buckets = draw(2 * self._block, nonzeros, width)
-        buckets += 2 * self._block * torch.arange(nonzeros, device="cpu")[:, None]
-        runs = draw(2 * self._rows, -(-dim // _UNIT) if self._folds else 0)
-        self._tables = {torch.device("cpu"): (buckets, runs)}
+        runs = -(-width // self._lanes)
+        cells = k // nonzeros // self._lanes
+        first = cells * torch.arange(nonzeros, dtype=torch.int32, device="cpu")[:, None]
+        # Where a run goes: each run of outputs stands twice, and takes what is turned over it.
+        self._places = 2 * self._lanes * (first + draw(cells, nonzeros, runs))
+        self._places += draw(self._lanes, nonzeros, runs)
+        self._signs = 2.0 * draw(2, runs * self._lanes).float() - 1
+        # Where to fold: the rows stand twice there, and the second are subtracted.
+        self._folded = {
+            torch.device("cpu"): draw(2 * self._rows, -(-dim // _UNIT) if self._folds else 0)
+        }
+        self._outputs: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def __call__(self, rows: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Project rows of shape (m, width): coordinates ``start`` to ``start + width`` of R^dim.
@@ -97,13 +112,13 @@ class SparseProjection:
         stop = start + rows.shape[1]
         if start < 0 or stop > self.dim:
             raise ValueError(f"coordinates {start} to {stop} are not within R^{self.dim}")
+        rows = rows.detach()
         rows = rows.to(rows.dtype if rows.dtype == torch.float64 else torch.float32)
-        buckets, runs = self._tables_on(rows.device)
         if not self._folds:
-            return self._spread(rows, buckets[:, start:stop])
+            return self._spread(rows, start)
         image = rows.new_zeros(len(rows), self.k)
         for i, row in enumerate(rows):
-            image[i] = self._spread(self._fold(row, start, runs)[None], buckets)[0]
+            image[i] = self._spread(self._fold(row, start)[None])[0]
         return image
 
     def distortion(self, n: int) -> float:
@@ -113,21 +128,54 @@ class SparseProjection:
         """
         return math.sqrt(8 * math.log(max(n, 2)) / self.k)
 
-    def _tables_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        if device not in self._tables:
-            buckets, runs = self._tables[torch.device("cpu")]
-            self._tables[device] = buckets.to(device), runs.to(device)
-        return self._tables[device]
+    def _spread(self, rows: torch.Tensor, start: int = 0) -> torch.Tensor:
+        lanes = self._lanes
+        before, after = start % lanes, -(start + rows.shape[1]) % lanes
+        if before or after:
+            rows = pad(rows, (before, after))
+        here = slice((start - before) // lanes, (start - before + rows.shape[1]) // lanes)
+        by_device = self._by_vector if rows.device.type == "cpu" else self._by_index
+        return by_device(rows, here).div_(math.sqrt(self.nonzeros))
 
-    def _spread(self, rows: torch.Tensor, buckets: torch.Tensor) -> torch.Tensor:
-        sums = rows.new_zeros(len(rows), 2 * self.k)
-        for block in buckets:
-            sums.index_add_(1, block, rows)
-        signed = sums.view(len(rows), self.nonzeros, 2, self._block)
-        difference = signed[:, :, 0] - signed[:, :, 1]
-        return difference.reshape(len(rows), self.k) / math.sqrt(self.nonzeros)
+    def _by_vector(self, rows: torch.Tensor, here: slice) -> torch.Tensor:
+        """Spread some runs, as they are."""
+        from geomprobe.sampling.scatter import scatter_runs
 
-    def _fold(self, row: torch.Tensor, start: int, runs: torch.Tensor) -> torch.Tensor:
+        lanes = self._lanes
+        sums = rows.new_zeros(len(rows), self.k // lanes, 2, lanes)
+        signs = self._signs[here.start * lanes : here.stop * lanes].to(rows.dtype)
+        scatter_runs(
+            rows.contiguous().numpy(),
+            signs.numpy(),
+            self._places[:, here].numpy().view(np.uint32),
+            sums.flatten(1).numpy(),
+            lanes,
+        )
+        return (sums[:, :, 0] + sums[:, :, 1]).flatten(1)
+
+    def _by_index(self, rows: torch.Tensor, here: slice) -> torch.Tensor:
+        """Spread some runs, coordinate by coordinate; whole columns, which takes fewer steps."""
+        outputs, signs = self._outputs_on(rows.device)
+        some = slice(here.start * self._lanes, here.stop * self._lanes)
+        columns = (rows * signs[some].to(rows.dtype)).t().contiguous()
+        image = rows.new_zeros(self.k, len(rows))
+        for block in outputs[:, some]:
+            image.index_add_(0, block, columns)
+        return image.t()
+
+    def _outputs_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the output of each coordinate in each block, and the signs, on a device."""
+        if device not in self._outputs:
+            lanes = self._lanes
+            turned = self._places[:, :, None] % (2 * lanes) + torch.arange(lanes, device="cpu")
+            outputs = self._places[:, :, None] // (2 * lanes) * lanes + turned % lanes
+            self._outputs[device] = outputs.int().flatten(1).to(device), self._signs.to(device)
+        return self._outputs[device]
+
+    def _fold(self, row: torch.Tensor, start: int) -> torch.Tensor:
+        if row.device not in self._folded:
+            self._folded[row.device] = self._folded[torch.device("cpu")].to(row.device)
+        runs = self._folded[row.device]
         cells = row.new_zeros(2 * self._rows, _UNIT)
         for begin in range(start - start % _UNIT, start + len(row), _SLICE):
             piece = row[max(begin - start, 0) : begin + _SLICE - start]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from geomprobe.hooks.transfers import Copy
 from geomprobe.storage import Array
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -202,7 +203,8 @@ class Reservoir:
     Notes
     -----
     Holds ``capacity * d`` float32 numbers however long the stream. From a batch only the rows that
-    enter leave its device.
+    enter leave its device, and from a CUDA device nobody waits for them until they are read, or
+    until more than ``capacity`` are on their way.
     """
 
     def __init__(self, choice: BottomK, *, stratified: bool = False) -> None:
@@ -210,6 +212,12 @@ class Reservoir:
         self._stratified = stratified
         self._rows = np.empty((0, 0), np.float32)
         self._labels: Array | None = None
+        self._arriving: list[tuple[Copy, Array]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: all rows, and none on its way."""
+        self._receive()
+        return vars(self)
 
     def __len__(self) -> int:
         return len(self.choice)
@@ -239,7 +247,8 @@ class Reservoir:
         Parameters
         ----------
         take : callable
-            ``take(rows)`` returns a tensor of shape (len(rows), d); copied before this returns.
+            ``take(rows)`` returns a tensor of shape (len(rows), d), which may be changed in place
+            once this has returned.
         chosen : tuple
             What :meth:`BottomK.choose` returned for :attr:`choice` and the offer.
         labels : array of shape (m,), optional
@@ -254,23 +263,36 @@ class Reservoir:
             raise ValueError("all batches must come with labels, or none of them")
         kept, rows, slots = chosen
         if len(rows):
-            taken = take(rows).detach().to("cpu", torch.float32).numpy()
-            self._keep(taken, slots, None if labels is None else labels[rows])
+            self._receive(at_most=self.choice.capacity)
+            copy = Copy(take(rows).detach())
+            self._arriving.append((copy, slots))
+            if copy.arrived:
+                self._receive()
+            if labels is not None:
+                self._label(slots, labels[rows])
         self.choice = kept
 
-    def _keep(self, rows: Array, slots: Array, labels: Array | None) -> None:
-        if not self._rows.size:
-            self._rows = np.empty((self.choice.capacity, rows.shape[1]), np.float32)
-        self._rows[slots] = rows
-        if labels is not None:
-            if self._labels is None:
-                self._labels = np.empty(self.choice.capacity, labels.dtype)
-            dtype = np.result_type(self._labels, labels)
-            self._labels = self._labels.astype(dtype, copy=False)
-            self._labels[slots] = labels
+    def _receive(self, at_most: int = 0) -> None:
+        """Take in the copies that have arrived; leave so many rows on their way, or fewer."""
+        pending = sum(len(slots) for _, slots in self._arriving)
+        while self._arriving and (pending > at_most or self._arriving[0][0].arrived):
+            copy, slots = self._arriving.pop(0)
+            rows = copy.numpy()
+            if not self._rows.size:
+                self._rows = np.empty((self.choice.capacity, rows.shape[1]), np.float32)
+            self._rows[slots] = rows
+            pending -= len(slots)
+
+    def _label(self, slots: Array, labels: Array) -> None:
+        if self._labels is None:
+            self._labels = np.empty(self.choice.capacity, labels.dtype)
+        dtype = np.result_type(self._labels, labels)
+        self._labels = self._labels.astype(dtype, copy=False)
+        self._labels[slots] = labels
 
     def contents(self) -> tuple[Array, Array, Array | None]:
         """Return the rows kept, of shape (n, d), their sample ids and labels, sorted by id."""
+        self._receive()
         order = self.choice.by_id()
         slots = self.choice.slots[order]
         labels = None if self._labels is None else self._labels[slots]

@@ -98,7 +98,7 @@ class TrajectoryRecorder:
     float32; where one is float64, all are recorded in it. Tied parameters count once.
 
     A look takes O(p) time for p parameters. Memory is a copy of the parameters, the projection (at
-    most 2048 max(8 dim, 4096) + p/8 bytes), ``points`` or ``window`` times ``dim`` numbers, and a
+    most 320 max(8 dim, 4096) + p/16 bytes), ``points`` or ``window`` times ``dim`` numbers, and a
     few megabytes to work in. The copy stays on the device of the parameters where they share one
     that has float64, and on the CPU otherwise.
     """
@@ -157,10 +157,11 @@ class TrajectoryRecorder:
         self._groups: list[int | str] | None = None
         self._flat: torch.Tensor | None = None
 
-    def record(self, step: int, loss: float | None = None) -> None:
+    def record(self, step: int, loss: float | torch.Tensor | None = None) -> None:
         """Record the parameters as they are now, if ``step`` is a multiple of ``every``.
 
-        A step that was recorded already stays as it is.
+        A step that was recorded already stays as it is. A loss that is a tensor is read only where
+        its point is kept.
 
         Raises
         ------
@@ -314,8 +315,10 @@ class TrajectoryRecorder:
         """Bring the copy of the parameters up to date; return how far it moved."""
         device, before = _home(tensors), self._flat
         fresh = before is None
-        flat = torch.zeros(self._size, dtype=self._dtype) if before is None else before
-        flat = flat.to(device)
+        if before is None:
+            flat = torch.zeros(self._size, dtype=self._dtype, device=device)
+        else:
+            flat = before.to(device)
         square = torch.zeros((), dtype=torch.float64, device=device)
         begin = 0
         for new in _pieces(tensors, flat):

@@ -251,7 +251,9 @@ def _corners(box: tuple[Any, Any]) -> tuple[Array, Array]:
 
 
 def _recorded(model: nn.Module, low: Array, high: Array) -> tuple[Tape, Chart]:
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(0))
+    parameter = next(
+        (p for p in model.parameters() if p.is_floating_point()), torch.zeros(0, device="cpu")
+    )
     sample = torch.zeros(1, *low.shape, dtype=parameter.dtype, device=parameter.device)
     tape = record(model, sample)
     unit = torch.eye(low.size, dtype=torch.float64, device=parameter.device)

@@ -194,6 +194,6 @@ def spread(points: Tensor) -> float:
 
 def random_frames(n: int, d: int, p: int, generator: torch.Generator) -> Tensor:
     """Return p random orthonormal vectors of d entries for each of n points, (n, p, d)."""
-    normal = torch.randn(n, d, p, generator=generator, dtype=torch.float64)
+    normal = torch.randn(n, d, p, generator=generator, dtype=torch.float64, device="cpu")
     frames: Tensor = torch.linalg.qr(normal)[0]
     return frames.transpose(1, 2)

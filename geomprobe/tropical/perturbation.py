@@ -35,7 +35,7 @@ def perturbed(tape: Tape, size: float, seed: int) -> Tape:
 def _shift(size: float, seed: int) -> Callable[[Tensor], Tensor]:
     def shifted(rows: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(rows.shape[1:], generator=generator, dtype=rows.dtype)
+        noise = torch.randn(rows.shape[1:], generator=generator, dtype=rows.dtype, device="cpu")
         return rows + size * noise.to(rows.device)
 
     return shifted

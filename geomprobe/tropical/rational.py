@@ -200,18 +200,18 @@ def tropical_form(
     if len(parts) != 1:
         raise ValueError(f"the input holds {len(parts)} tensors that move, expected one")
     tape = record(model, as_batch(sample))
-    shape = parts[0].shape[1:]
-    rationals = _through(tape, shape, max_terms)
+    rationals = _through(tape, parts[0], max_terms)
     form = TropicalForm(
         tuple(rational.positive for rational in rationals),
         tuple(rational.negative for rational in rationals),
         math.nan,
     )
-    return TropicalForm(form.positive, form.negative, _deviation(form, tape, shape, seed))
+    return TropicalForm(form.positive, form.negative, _deviation(form, tape, parts[0], seed))
 
 
-def _through(tape: Tape, shape: Sequence[int], max_terms: int) -> list[_Rational]:
-    """Carry the entries of the input through the operations of a network."""
+def _through(tape: Tape, sample: torch.Tensor, max_terms: int) -> list[_Rational]:
+    """Carry the entries of an input, (1, *shape), through the operations of a network."""
+    shape = sample.shape[1:]
     axes = np.eye(math.prod(shape))
     constant = monomial(0 * axes[0], 0.0)
     entries = [_Rational(monomial(axis, 0.0), constant) for axis in axes]
@@ -222,9 +222,9 @@ def _through(tape: Tape, shape: Sequence[int], max_terms: int) -> list[_Rational
         try:
             if step.kink is not None:
                 where = step.kink.name
-                made = [(_bent(step.kink, given, max_terms), step.kink.shape)]
+                made = [(_bent(step.kink, given, max_terms, sample.device), step.kink.shape)]
             else:
-                made = _affine(step.function, given, max_terms)
+                made = _affine(step.function, given, max_terms, sample.device)
         except TooManyTerms as error:
             raise ValueError(
                 f"a tropical polynomial at {where} has {error} monomials or more, over max_terms = "
@@ -235,16 +235,18 @@ def _through(tape: Tape, shape: Sequence[int], max_terms: int) -> list[_Rational
     return held[tape.output][0]
 
 
-def _affine(function: Any, given: Sequence[_Entries], max_terms: int) -> list[_Entries]:
+def _affine(
+    function: Any, given: Sequence[_Entries], max_terms: int, device: torch.device
+) -> list[_Entries]:
     """Apply an affine operation, which is known by what it does to the axes."""
     rationals = [rational for entries, _ in given for rational in entries]
-    basis = torch.cat([torch.zeros(1, len(rationals)), torch.eye(len(rationals))]).double()
+    basis = torch.eye(len(rationals) + 1, dtype=torch.float64, device=device)[:, 1:]
     columns = torch.split(basis, [len(entries) for entries, _ in given], dim=1)
     rows = [part.reshape(-1, *s) for part, (_, s) in zip(columns, given, strict=True)]
     outputs = function(*rows)
     made = []
     for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
-        images = output.flatten(1).numpy()
+        images = output.flatten(1).cpu().numpy()
         weights, biases = (images[1:] - images[0]).T, images[0]
         entries = [
             _combined(rationals, row, float(bias), max_terms)
@@ -271,10 +273,12 @@ def _combined(
     return _Rational(product(sides[0], max_terms), product(sides[1], max_terms))
 
 
-def _bent(kink: Kink, given: Sequence[_Entries], max_terms: int) -> list[_Rational]:
+def _bent(
+    kink: Kink, given: Sequence[_Entries], max_terms: int, device: torch.device
+) -> list[_Rational]:
     if kink.bend.windows is None:
-        return _hinged(kink, given[0][0], max_terms)
-    ((candidates, (units, k)),) = _affine(kink.bend.windows, given, max_terms)
+        return _hinged(kink, given[0][0], max_terms, device)
+    ((candidates, (units, k)),) = _affine(kink.bend.windows, given, max_terms, device)
     found = []
     for unit in range(units):
         distinct = {id(rational): rational for rational in candidates[unit * k : (unit + 1) * k]}
@@ -292,13 +296,15 @@ def _largest_of(rationals: Sequence[_Rational], max_terms: int) -> _Rational:
     return _Rational(largest(raised), product(negatives, max_terms))
 
 
-def _hinged(kink: Kink, rationals: Sequence[_Rational], max_terms: int) -> list[_Rational]:
+def _hinged(
+    kink: Kink, rationals: Sequence[_Rational], max_terms: int, device: torch.device
+) -> list[_Rational]:
     """Apply a piecewise-linear function to each entry, as a sum of hinges max(u - t, 0)."""
-    at, slopes = hinges(kink, torch.zeros(0).double())
+    at, slopes = hinges(kink, torch.zeros(0, dtype=torch.float64, device=device))
     base = at[:1] if len(at) else torch.zeros_like(slopes)
     values = kink.function(base.reshape(1, *kink.shape)).flatten(1)
     biases = (values - slopes[:1] * base)[0].tolist()
-    weights = torch.cat([slopes[:1], slopes.diff(dim=0)]).numpy()
+    weights = torch.cat([slopes[:1], slopes.diff(dim=0)]).cpu().numpy()
     bent = []
     for j, rational in enumerate(rationals):
         parts = [rational, *(_hinge(rational, float(t)) for t in at[:, j])]
@@ -313,14 +319,14 @@ def _hinge(rational: _Rational, threshold: float) -> _Rational:
     return _Rational(largest([lowered, q]), q)
 
 
-def _deviation(form: TropicalForm, tape: Tape, shape: Sequence[int], seed: int) -> float:
+def _deviation(form: TropicalForm, tape: Tape, sample: torch.Tensor, seed: int) -> float:
     """Compare a form and a network at random inputs, and at the vertices of P and Q."""
     rng = np.random.default_rng(seed)
-    d = math.prod(shape)
+    d = sample[0].numel()
     random = [scale * rng.standard_normal((64, d)) for scale in (0.1, 1.0, 10.0)]
     inside = [polynomial.vertices for polynomial in (*form.positive, *form.negative)]
     points = np.concatenate([*random, *inside])
-    rows = torch.from_numpy(points).reshape(-1, *shape)
-    outputs = tape.run(Still(), rows).numpy()
+    rows = torch.from_numpy(points).to(sample.device).reshape(-1, *sample.shape[1:])
+    outputs = tape.run(Still(), rows).cpu().numpy()
     scale = np.abs(outputs).max(axis=1) + np.abs(points).max(axis=1)
     return float((np.abs(form(points) - outputs).max(axis=1) / scale).max())

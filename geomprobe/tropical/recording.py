@@ -163,7 +163,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         bend = self._bend(operation, given)
         result = func(*args, **kwargs)
         made = result if isinstance(result, tuple | list) else (result,)
-        if bend is None and not all(moves(part) for part in made):
+        if bend is None and not (operation in TRAINING or all(moves(part) for part in made)):
             raise self._refusal(f"applies {operation}, which jumps; {_SMOOTH}")
         if writes:
             storage = _storage(args[0])

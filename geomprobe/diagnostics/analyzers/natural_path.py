@@ -139,10 +139,11 @@ class NaturalPath:
         starts = moved[_spread(len(moved), self.angles)]
         own = copied(model)
         parameters = trainable_parameters(own)
+        device = next(iter(parameters.values())).device
         angles: list[NaturalAngle | None] = []
         reasons = []
         for start in starts.tolist():
-            before, after = torch.tensor(path.points[start : start + 2])
+            before, after = torch.tensor(path.points[start : start + 2], device=device)
             for name, value in split(before, parameters).items():
                 parameters[name].copy_(value)  # Those of the copy itself, detached.
             update = after - before
