@@ -6,7 +6,9 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import geomprobe as gp
+from geomprobe.auditing import between
 from geomprobe.landscape import align, linear_barrier, low_loss_curve
+from geomprobe.landscape.analyzers import CurveBetween, LineBetween
 
 loss = nn.functional.cross_entropy
 
@@ -62,6 +64,11 @@ def main() -> None:
     print(f"the curve is {curve.stretch:.2f} times as long as the straight line")
     curve.path.plot(axes, label="curve")
     figure.savefig("mode_connectivity.png", dpi=100)
+
+    line = LineBetween(points=11, test=test)
+    bent = CurveBetween(bends=1, steps=50, batch_size=128, points=11, test=test)
+    report = between({"seed 0": a, "seed 1": b}, train, loss, analyzers=[line, bent])
+    print(report.to_html("mode_connectivity.html"))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class Analyzer(Protocol):
 
     #: Name in the registry, in findings and in metric names.
     name: ClassVar[str]
-    #: Which of activations, trajectory, model, data and optimizer it cannot do without.
+    #: Which of activations, trajectory, model, data, optimizer and others it cannot do without.
     needs: ClassVar[frozenset[str]]
     #: How to read each scalar it yields: one sentence by scalar name.
     readings: ClassVar[Mapping[str, str]]

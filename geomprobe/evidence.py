@@ -20,7 +20,7 @@ T = TypeVar("T")
 #: Why an analyzer that takes gradients has nothing to say without a loss.
 NO_LOSS = "there is no loss to differentiate: pass loss=, the one the model was trained with"
 #: What an analyzer can ask for.
-NEEDS = frozenset({"activations", "trajectory", "model", "data", "optimizer"})
+NEEDS = frozenset({"activations", "trajectory", "model", "data", "optimizer", "others"})
 
 
 def forward(model: Callable[..., Any], inputs: Any) -> Any:
@@ -184,6 +184,8 @@ class Evidence:
         The model at the observation before, for analyzers whose ``looks_back`` is true.
     optimizer : torch.optim.Optimizer, optional
         That of the model's parameters, as it is now.
+    others : mapping of str to torch.nn.Module
+        Other models by name, for what lies between them and the model. Left as they were, too.
     seed : int
         Seed of every random choice an analyzer makes.
     """
@@ -197,6 +199,7 @@ class Evidence:
     n_train: int | None = None
     earlier: Earlier | None = None
     optimizer: torch.optim.Optimizer | None = None
+    others: Mapping[str, nn.Module] = field(default_factory=dict)
     seed: int = 0
     _shared: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -209,6 +212,7 @@ class Evidence:
             "model": self.model is not None,
             "data": self.data is not None and len(self.data) > 0,
             "optimizer": self.optimizer is not None,
+            "others": len(self.others) > 0,
         }
         return frozenset(need for need, is_there in there.items() if is_there)
 

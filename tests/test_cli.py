@@ -123,9 +123,13 @@ def test_audit_writes_both_reports_and_compare_reads_them(folder, cli):
     assert "two reports or more" in cli("rank", "a").stderr
     assert "name the audits in it, such as a" in cli("rank", ".").stderr
     assert "barrier" not in done.stdout
-    done = cli("compare", "a", "b", "--model", "mine:build", "--data", "mine:data")
+    done = cli(
+        *("compare", "a", "b", "--model", "mine:build", "--data", "mine:data"),
+        *("--test", "mine:data", "-o", "two.html"),
+    )
     assert done.returncode == 0, done.stderr
-    assert "aligned barrier: " in done.stdout
+    assert "aligned test barrier: " in done.stdout
+    assert "Loss on the way" in (folder / "two.html").read_text()
     weights(folder, "a.safetensors", 3.0)
     for options, reason in (((), "takes --data"), (("--data", "mine:data"), "SHA-256 differs")):
         done = cli("compare", "a", "b", "--model", "mine:build", *options)

@@ -70,7 +70,8 @@ def test_evidence_says_what_it_can_serve():
     assert Evidence(data=Samples(torch.zeros(0, 1))).available == frozenset()
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    assert Evidence(CLOUDS, PATH, model, DATA, optimizer=optimizer).available == NEEDS
+    every = Evidence(CLOUDS, PATH, model, DATA, optimizer=optimizer, others={"b": model})
+    assert every.available == NEEDS
 
 
 def test_shared_computes_once_a_key_and_for_each_evidence_anew():

@@ -1,5 +1,6 @@
 """Judge a finished model: audit, report, compare."""
 
+from geomprobe.auditing.between_models import between
 from geomprobe.auditing.checkpoints import Checkpoints, Ranking, Row
 from geomprobe.auditing.comparison import Comparison, compare
 from geomprobe.auditing.many import audit_many
@@ -15,6 +16,7 @@ __all__ = [
     "Row",
     "audit",
     "audit_many",
+    "between",
     "compare",
     "load_weights",
 ]

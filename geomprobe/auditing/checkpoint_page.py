@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from geomprobe.auditing.figures import Figure, layer_profiles
+from geomprobe.auditing.html import sections
 from geomprobe.auditing.pages import page
 from geomprobe.findings import metric_name
 
@@ -25,6 +26,8 @@ def render(compared: Checkpoints) -> str:
         facts=list(_facts(compared)),
         failed=list(_failed(compared)),
         charts=_charts(compared),
+        between=() if compared.between is None else sections(compared.between),
+        caveats=() if compared.between is None else list(compared.between.caveats.items()),
     )
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from geomprobe.auditing.between_models import between_summary
 from geomprobe.auditing.comparison import Difference
 from geomprobe.auditing.notation import in_words, one_line, with_error
 from geomprobe.auditing.report import AuditReport, listed, table
@@ -100,6 +101,8 @@ class Checkpoints:
         Two at least, in the order in which they are to be shown.
     names : tuple of str
         What they are called, each by another name.
+    between : AuditReport, optional
+        What lies between their models, by :func:`between`.
 
     Raises
     ------
@@ -111,6 +114,7 @@ class Checkpoints:
 
     reports: tuple[AuditReport, ...]
     names: tuple[str, ...]
+    between: AuditReport | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reports", tuple(self.reports))
@@ -199,6 +203,8 @@ class Checkpoints:
     def summary(self) -> str:
         """Return the numbers, and how the checkpoints rank, as a table for the terminal."""
         lines = [f"{len(self.reports)} reports side by side", "", self.ranking_summary()]
+        if self.between is not None:
+            lines += ["", "between them", *between_summary(self.between)]
         if self.rows:
             header = ("analyzer", "layer", "stat", *self.names, "largest z")
             cells = [

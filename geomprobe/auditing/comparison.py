@@ -8,19 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from geomprobe.auditing.between_models import between_summary
 from geomprobe.auditing.notation import (
     counted,
     fact_name,
     in_words,
     number,
     one_line,
-    spaced,
     value_and_error,
 )
 from geomprobe.auditing.report import AuditReport, listed, table
-from geomprobe.evidence import Loss
 from geomprobe.findings import Estimate, metric_name
 from geomprobe.values import ByValue
 
@@ -102,9 +99,8 @@ class Comparison(ByValue):
         Facts in which the reports differ; None where one report lacks the fact.
     names : (str, str)
         What the reports are called.
-    between : mapping of str to Estimate
-        ``linear_barrier`` and ``distance`` of the two models, and both with the units of the second
-        matched to the first, as ``aligned_barrier`` and ``aligned_distance``; if they were given.
+    between : AuditReport, optional
+        What lies between the two models, by :func:`between`, if they were given.
     """
 
     differences: tuple[Difference, ...]
@@ -113,7 +109,7 @@ class Comparison(ByValue):
     failed: tuple[str, ...] = ()
     facts: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     names: tuple[str, str] = ("a", "b")
-    between: Mapping[str, Estimate] = field(default_factory=dict)
+    between: AuditReport | None = None
 
     def __str__(self) -> str:
         return self.summary()
@@ -143,9 +139,8 @@ class Comparison(ByValue):
                 listed(f"{fact_name(name)}: {in_words(ours)} / {in_words(theirs)}")
                 for name, (ours, theirs) in self.facts.items()
             ]
-        if self.between:
-            lines += ["", "from a to b in a straight line"]
-            lines += [listed(f"{spaced(name)}: {found}") for name, found in self.between.items()]
+        if self.between is not None:
+            lines += ["", "between a and b", *between_summary(self.between)]
         if self.differences:
             header = ("analyzer", "layer", "stat", "a", "b", "b - a", "error", "z", "note")
             rows = [header, *map(_row, self.differences)]
@@ -166,9 +161,7 @@ def compare(
     b: AuditReport,
     *,
     names: tuple[str, str] = ("a", "b"),
-    models: tuple[nn.Module, nn.Module] | None = None,
-    data: Any = None,
-    loss: Loss | None = None,
+    between: AuditReport | None = None,
 ) -> Comparison:
     """Compare two reports number by number.
 
@@ -178,10 +171,8 @@ def compare(
         The differences are ``b - a``.
     names : (str, str)
         What to call the two in words, such as the names of their files.
-    models : (torch.nn.Module, torch.nn.Module), optional
-        The two models, of one architecture, to look at the loss on the line between them as well.
-    data, loss
-        For that, as for :func:`~geomprobe.audit`.
+    between : AuditReport, optional
+        What lies between the two models, by :func:`between`.
 
     Returns
     -------
@@ -191,8 +182,6 @@ def compare(
     ------
     TypeError
         One of the two is no :class:`AuditReport`.
-    ValueError
-        Models without data or loss, or of two architectures.
 
     Notes
     -----
@@ -205,13 +194,6 @@ def compare(
                 f"{name} must be an AuditReport, got {type(report).__name__}; read one with "
                 "AuditReport.from_json(path)"
             )
-    apart: dict[str, Estimate] = {}
-    if models is not None:
-        if data is None or loss is None:
-            raise ValueError("what lies between two models takes data and a loss: give both")
-        from geomprobe.auditing.between import between
-
-        apart = between(*models, data, loss)
     ours, theirs = dict(a.numbers()), dict(b.numbers())
     pairs = [Difference(*key[:3], ours[key], theirs[key]) for key in ours if key in theirs]
     metrics_a, metrics_b = a.metrics, b.metrics
@@ -227,7 +209,7 @@ def compare(
         failed=tuple(_failures(names[0], a) + _failures(names[1], b)),
         facts=facts,
         names=(str(names[0]), str(names[1])),
-        between=apart,
+        between=between,
     )
 
 

@@ -12,6 +12,7 @@ from geomprobe.auditing.model_figures import model_figures
 from geomprobe.auditing.notation import counted, spaced, value_and_error
 from geomprobe.auditing.opening import anchor, opening
 from geomprobe.auditing.pages import page, sort_key
+from geomprobe.auditing.path_figures import path_figures
 from geomprobe.auditing.region_figures import wall_distances
 from geomprobe.auditing.scores import scored_numbers, scores_by_stat
 from geomprobe.auditing.slice_figures import loss_contours
@@ -108,6 +109,12 @@ def render(report: AuditReport) -> str:
     )
 
 
+def sections(report: AuditReport) -> tuple[Section, ...]:
+    """Return all findings of a report by subject, without the parts of a page."""
+    analyzers = {finding.analyzer for finding in report.findings}
+    return tuple(_sections(report, "subject", analyzers, scores_by_stat()))
+
+
 def _layers(report: AuditReport) -> list[dict[str, Any]]:
     return [dict.fromkeys(_LAYER) | layer for layer in report.layers]
 
@@ -172,6 +179,7 @@ def _block(
         *dimension_over_scales(finding),
         *wall_distances(finding),
         *loss_contours(finding),
+        *path_figures(finding),
     )
     return Block(anchor(place), _capitalized(finding.analyzer), finding, drawn, numbers)
 
@@ -194,8 +202,9 @@ def _profiles(
     order = [str(layer.get("name")) for layer in report.layers]
     for analyzer, by_stat in stats.items():
         spoken_of = {layer for by_layer in by_stat.values() for layer in by_layer}
-        known = [name for name in order if name in spoken_of]
-        layers = known or list(dict.fromkeys(n for by_layer in by_stat.values() for n in by_layer))
+        layers = [name for name in order if name in spoken_of]
+        if not order:
+            layers = list(dict.fromkeys(n for by_layer in by_stat.values() for n in by_layer))
         if len(layers) < 2:
             continue
         own = [finding for finding in report.findings if finding.analyzer == analyzer]

@@ -45,6 +45,7 @@ def audit(
     n_train: int | None = None,
     trajectory: Trajectory | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    others: Mapping[str, nn.Module] | None = None,
     seed: int = 0,
     budget_minutes: float | None = None,
     progress: bool = True,
@@ -76,6 +77,9 @@ def audit(
     optimizer : torch.optim.Optimizer, optional
         That of the model's parameters, in the state that the training left it in. The analyzers
         that need one then run by default.
+    others : mapping of str to torch.nn.Module, optional
+        Models of the same architecture by name, left as they were. The analyzers of what lies
+        between models then run by default, and speak of each by its name.
     seed : int
         The same seed, model and data give the same report.
     budget_minutes : float, optional
@@ -109,9 +113,11 @@ def audit(
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
     require_loss(loss)
+    if not all(isinstance(other, nn.Module) for other in (others or {}).values()):
+        raise TypeError(f"others must be models by name, got {others!r}")
     optimizer = unwrap_optimizer(optimizer)
     if analyzers is None:
-        given = {"trajectory": trajectory, "optimizer": optimizer}
+        given = {"trajectory": trajectory, "optimizer": optimizer, "others": others or None}
         served = {need for need, what in given.items() if what is not None}
         chosen = [one for one in chosen if getattr(one, "by_default", True) or served & one.needs]
     probe = Probe(
@@ -150,7 +156,7 @@ def audit(
             progress=progress,
             salvage=None if strict else salvage,
         )
-        evidence = replace(evidence, optimizer=optimizer)
+        evidence = replace(evidence, optimizer=optimizer, others=others or {})
         try:
             if budget_minutes is not None:
                 plan = planned(chosen, evidence, seconds=remaining())
@@ -177,6 +183,7 @@ def audit(
         "loss": None if loss is None else getattr(loss, "__name__", type(loss).__name__),
         "n_train": n_train,
         **({} if trajectory is None else {"trajectory": f"{len(trajectory)} points"}),
+        **({"others": list(others)} if others else {}),
         "seed": seed,
         "seconds": time.perf_counter() - started,
         **({} if budget_minutes is None else budgeted),

@@ -169,6 +169,8 @@ class Monitor:
         for one in self._analyzers:
             if stepper is None and "optimizer" in one.needs:
                 self._warn(f"{one.name} looks at the optimizer: give the Monitor optimizer=")
+            if "others" in one.needs:
+                self._warn(f"{one.name} looks at other models, which an audit takes by others=")
         self._facts: dict[str, Any] = dict(loss=loss, n_train=n_train, optimizer=stepper)
         watched = None
         if trajectory_samples:

@@ -7,13 +7,12 @@ from geomprobe.landscape.basin_width import basin_width
 from geomprobe.landscape.connectivity import Connectivity, connectivity_matrix
 from geomprobe.landscape.curves import LowLossCurve, low_loss_curve
 from geomprobe.landscape.directions import random_directions
+from geomprobe.landscape.equivalents import canonical, random_equivalent
 from geomprobe.landscape.paths import LossPath
 from geomprobe.landscape.slices import LossSlice, loss_slice
 from geomprobe.landscape.symmetry import (
     Scaling,
     Symmetries,
-    canonical,
-    random_equivalent,
     symmetries,
     verify_same_function,
 )

@@ -20,8 +20,9 @@ from geomprobe.landscape.copies import (
     require_one_code,
     state_of,
 )
+from geomprobe.landscape.equivalents import unit_norms
 from geomprobe.landscape.matching import match_activations, match_weights
-from geomprobe.landscape.symmetry import Symmetries, moved_copy, symmetries, unit_norms
+from geomprobe.landscape.symmetry import Symmetries, moved_copy, symmetries
 from geomprobe.storage import Array
 
 

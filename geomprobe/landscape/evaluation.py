@@ -71,11 +71,12 @@ class Evaluation:
         self.centre = torch.cat(
             [part.reshape(-1).to(row_dtype(self.parameters)) for part in self.parameters.values()]
         )
-        self._fused: Fused | None = None
         self.batch_size = batch_size or self._fitting()
+        few = self.data.take(slice(0, self.batch_size))
+        self._fused: Fused | None = fuse(self.model, few, self.parameters)
         self.paired = True
-        self._whole()
-        self._fused = fuse(self.model, self.data.take(slice(0, self.batch_size)), self.parameters)
+        #: What :meth:`at` says of the centre.
+        self.at_centre = self._whole()
 
     @staticmethod
     @contextmanager
@@ -98,17 +99,14 @@ class Evaluation:
         value : float
         losses : float64 array of shape (n,), or None
         """
-        values = split(vector, self.parameters)
-        if self._fused is not None:
-            self._fused.move_to(values)
-        outputs = self._outputs(values)
+        outputs = self._outputs(split(vector, self.parameters))
         if not self.paired:
             return float(self.loss(outputs, self.data.targets)), None
-        losses = losses_alone(self.loss, outputs, self.data.targets).double().cpu()
-        return float(losses.mean()), losses.numpy()
+        return _of_samples(losses_alone(self.loss, outputs, self.data.targets))
 
     def _outputs(self, values: Parameters) -> Any:
         if self._fused is not None:
+            self._fused.move_to(values)
             call: Any = self._fused
         else:
 
@@ -117,8 +115,8 @@ class Evaluation:
 
         return passed(call, self.data, self.batch_size)
 
-    def _whole(self) -> None:
-        """Check the loss at the centre, and whether it is the mean over samples."""
+    def _whole(self) -> tuple[float, Array | None]:
+        """Check the loss at the centre, and whether it is the mean over samples; return it."""
         outputs = self._outputs(self.parameters)
         if leading_size(outputs) != len(self.data):
             raise ValueError(
@@ -131,7 +129,9 @@ class Evaluation:
             few = self.data.take(slice(0, 4))
             alone = torch.cat([forward(self.model, two.inputs) for two in few.batches(2)])
             require_independence(alone, outputs[: len(few)], row_epsilon(self.parameters))
-        self.paired = is_mean(whole, losses_alone(self.loss, outputs, targets), 1e-4)
+        losses = losses_alone(self.loss, outputs, targets)
+        self.paired = is_mean(whole, losses, 1e-4)
+        return _of_samples(losses) if self.paired else (float(whole), None)
 
     def _fitting(self) -> int:
         """Return how many samples to pass at a time."""
@@ -142,6 +142,11 @@ class Evaluation:
                 forward(self.model, few.inputs)
             size = max(8, min(size, len(few) * _CACHED // max(seen.bytes, 1)))
         return min(size, len(self.data))
+
+
+def _of_samples(losses: Tensor) -> tuple[float, Array]:
+    each = losses.double().cpu()
+    return float(each.mean()), each.numpy()
 
 
 class _Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]

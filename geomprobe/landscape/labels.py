@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -249,3 +250,38 @@ def _side_by_side(
         common[axis] = size
         parts.append(array.expand(common))
     return torch.cat(parts, axis)
+
+
+def with_places(units: Units, label: Label) -> Label:
+    """Add a mode of fixed places for the axes that no other covers."""
+    free = [
+        size if not any(varies(mode, axis) for mode in label.modes) else 1
+        for axis, size in enumerate(label.shape)
+    ]
+    if not label.modes or prod(free) == 1:
+        return label
+    places = units.places(prod(free)).reshape(free)
+    return Label(label.shape, (*label.modes, places), label.scales)
+
+
+def reshaped(units: Units, label: Label, shape: tuple[int, ...]) -> Label:
+    """Return it for a tensor with the same entries in another shape."""
+    moved = with_places(units, label).map_full(lambda part: part.reshape(shape), shape)
+    return Label(shape, joined(units, (moved,)), moved.scales)
+
+
+def over_places(units: Units, label: Label, n: int, like: Tensor | None = None) -> Label:
+    """Pin what changes along the last n axes, and forget it there."""
+    axes = range(len(label.shape) - n, len(label.shape))
+
+    def changes(array: Tensor) -> bool:
+        return any(varies(array, axis) for axis in axes)
+
+    for mode in filter(changes, label.modes):
+        units.pin(mode, "an axis of places: a kernel, or a map")
+    units.freeze(*filter(changes, label.scales))
+    return Label(
+        label.shape if like is None else tuple(like.shape),
+        tuple(mode for mode in label.modes if not changes(mode)),
+        tuple(scale for scale in label.scales if not changes(scale)),
+    )

@@ -278,7 +278,7 @@ def _evaluated(
     from tqdm.auto import tqdm
 
     n = len(evaluation.data)
-    value, at_centre = evaluation.at(evaluation.centre)
+    value, at_centre = evaluation.at_centre
     centre = Estimate(value, _error(at_centre), n, method="mean over samples")
     shape = tuple(map(len, coordinates))
     values, stderr = np.full(shape, np.nan), np.full(shape, np.nan)

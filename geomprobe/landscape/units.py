@@ -53,6 +53,13 @@ class SignedForest:
         units: Array = np.where(items < 0, -1, up[items])
         return units
 
+    def signed_roots(self) -> tuple[Array, Array]:
+        """Return the value that stands for each item, and the sign between the two."""
+        up, sign = (np.array(part, dtype=np.int64) for part in (self._up, self._sign))
+        while not np.array_equal(up, higher := up[up]):
+            up, sign = higher, sign * sign[up]
+        return up, sign
+
     def join(self, a: int, b: int, sign: int = 1) -> None:
         """State that the value of ``a`` is that of ``b`` times the sign; b's root then stands."""
         (a, left), (b, right) = self.root(a), self.root(b)

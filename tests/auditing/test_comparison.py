@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
+from geomprobe.auditing import between
 from geomprobe.auditing.comparison import compare
 from geomprobe.auditing.report import AuditReport
 from geomprobe.findings import Estimate, Finding
+from geomprobe.landscape.analyzers import LineBetween
 
 
 def report(scalars, subject="conv", failed=None, facts=None):
@@ -17,6 +19,11 @@ def report(scalars, subject="conv", failed=None, facts=None):
 def only(a, b):
     (difference,) = compare(report({"x": a}), report({"x": b})).differences
     return difference
+
+
+def line(a, b, data, loss):
+    analyzers = [LineBetween(points=5)]
+    return between({"a": a, "b": b}, data, loss, analyzers=analyzers, progress=False)
 
 
 def test_z_is_the_difference_in_standard_errors_of_independent_numbers():
@@ -132,12 +139,13 @@ def test_a_permuted_copy_is_apart_until_its_units_are_matched():
         b[0].bias.copy_(a[0].bias[order])
         b[2].weight.copy_(a[2].weight[:, order])
     x = torch.randn(80, 4)
-    given = {"data": (x, a(x).argmax(dim=1)), "loss": nn.functional.cross_entropy}
-    found = compare(report({}), report({}), models=(a, b), **given)
-    assert found.between["linear_barrier"].value > 0.1
-    assert found.between["aligned_barrier"].value == pytest.approx(0, abs=1e-6)
-    assert found.between["distance"].value > 1
-    assert found.between["aligned_distance"].value == pytest.approx(0, abs=1e-6)
+    loss = nn.functional.cross_entropy
+    found = compare(report({}), report({}), between=line(a, b, (x, a(x).argmax(dim=1)), loss))
+    told = found.between.findings[0].scalars
+    assert told["barrier"].value > 0.1
+    assert told["aligned_barrier"].value == pytest.approx(0, abs=1e-6)
+    assert told["distance"].value > 1
+    assert told["aligned_distance"].value == pytest.approx(0, abs=1e-6)
     assert "  aligned distance: 0 (exact)" in found.summary().splitlines()
 
 
@@ -145,13 +153,7 @@ def test_models_whose_units_cannot_be_matched_have_the_straight_line():
     a, b = nn.Linear(4, 3), nn.Linear(4, 3)
     for model in (a, b):
         model.register_buffer("limit", torch.tensor(math.inf))
-    given = {"data": (torch.randn(6, 4), torch.zeros(6).long()), "loss": nn.CrossEntropyLoss()}
-    between = compare(report({}), report({}), models=(a, b), **given).between
-    assert set(between) == {"linear_barrier", "aligned_barrier"}
-    assert "units cannot be matched" in between["aligned_barrier"].note
-
-
-def test_what_lies_between_models_takes_data_and_a_loss():
-    model = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="takes data and a loss"):
-        compare(report({}), report({}), models=(model, model))
+    found = line(a, b, (torch.randn(6, 4), torch.zeros(6).long()), nn.CrossEntropyLoss())
+    told = found.findings[0].scalars
+    assert set(told) == {"barrier", "aligned_barrier"}
+    assert "units cannot be matched" in told["aligned_barrier"].note

@@ -17,7 +17,7 @@ from geomprobe.landscape.slices import LossSlice, loss_slice, uninterrupted
 from geomprobe.landscape.trajectory_plane import trajectory_plane
 from geomprobe.storage import Array
 
-_NO_LOSS = "there is no loss to look at: pass loss=, the one the model was trained with"
+NO_LOSS = "there is no loss to look at: pass loss=, the one the model was trained with"
 _MOST_DRAWN = 300  # Points of a path in a finding.
 
 
@@ -79,7 +79,7 @@ class LossSurface:
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about a random plane, and one about that of the trajectory."""
         if evidence.loss is None:
-            yield Finding(self.name, "model", failed=_NO_LOSS)
+            yield Finding(self.name, "model", failed=NO_LOSS)
             return
         model, data, loss, note = self._given(evidence)
         around = uninterrupted(
