@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
@@ -99,10 +100,11 @@ def _simplex(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> F
     mesh = Space(len(low), limit, float(high[0]))
     corners = mesh.coordinates()
     outputs = tape.run(mesh, *chart.rows(corners))
-    mesh.narrow()
-    vertices = mesh.positions(corners)
+    places = mesh.lift(torch.from_numpy(corners), 0)
+    mesh.narrow(places)
+    vertices = mesh.values(places)
     found = _of_skeleton(mesh, vertices, mesh.values(outputs))
-    found.border = vertices[mesh.far], mesh.rays(corners), mesh.width
+    found.border = vertices[mesh.far], mesh.rays(places), mesh.width
     return found
 
 

@@ -6,10 +6,22 @@ have the rounding of the width; from directions and offsets it has only its own.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from geomprobe.storage import Array
+
+
+class Heights(NamedTuple):
+    """Functions at vertices; of a box the values alone, and the other arrays are empty."""
+
+    values: Array  #: (vertices, units).
+    slopes: Array = np.empty((0, 0))  #: By width, (vertices, units); 0 where a vertex is not far.
+    offsets: Array = np.empty((0, 0))  #: What the width is not a factor of, (vertices, units).
+    sizes: Array = np.empty(0)  #: Of the numbers that offsets are sums of, over those at corners.
+    far: Array = np.empty(0, bool)  #: Whether a vertex is far out.
 
 
 @njit(cache=True, nogil=True)
@@ -63,6 +75,39 @@ def blend_far(
         else:
             slopes[v, u] = 0.0
             heights[v, u] = offsets[v, u]
+
+
+@njit(cache=True, nogil=True)
+def last_crossing(offsets: Array, slopes: Array, far: Array, flat: float) -> float:
+    """Return how wide the border was where a height at one of its vertices last changed its sign.
+
+    Slopes below the share ``flat`` of the largest are none.
+    """
+    steepest = np.zeros(slopes.shape[1])
+    for v in range(len(far)):
+        for u in range(len(steepest)):
+            steepest[u] = max(steepest[u], abs(slopes[v, u]))
+    least, last = flat * steepest.max(), 0.0
+    for v in range(len(far)):
+        for u in range(len(steepest) if far[v] else 0):
+            slope, offset = slopes[v, u], offsets[v, u]
+            if slope * offset < 0.0 and abs(slope) > least and abs(offset) > last * abs(slope):
+                last = abs(offset / slope)
+    return last
+
+
+@njit(cache=True, nogil=True)
+def above_zero(rows: Array, far: Array, width: float) -> Array:
+    """Return the rows, as of :func:`lengthened`, of what is above zero, and zero elsewhere."""
+    out = np.zeros(rows.shape)
+    for v in range(len(far)):
+        for u in range(rows.shape[1]):
+            offset, slope = rows[1 + 2 * v, u], 0.0
+            if far[v]:
+                slope = rows[2 + 2 * v, u] - rows[0, u]
+            if offset + width * slope > 0.0:
+                out[1 + 2 * v, u], out[2 + 2 * v, u] = offset, slope
+    return out
 
 
 @njit(cache=True, nogil=True)

@@ -130,7 +130,7 @@ class Polyline:
             .reshape(-1, *part.shape[1:])
             for part in rows
         ]
-        applied = _array(kink.apply(*given).reshape(2 * n, -1))
+        applied = _array((kink.bend.in_place or kink.apply)(*given).reshape(2 * n, -1))
         off, size = farthest(made, applied[:n], applied[n:], self.segment, self.t)
         if size:
             self.deviation = max(self.deviation, off / size)

@@ -26,7 +26,7 @@ SAME_SLOPE = 1e-10
 #: Largest deviation from affinity, over the largest output, of a certified result.
 ROUNDING = 1e-9
 #: Pieces in the middle of which the network is run anew.
-_CHECKED = 64
+_CHECKED = 32
 #: A piece shorter than this share of its segment may be two walls that rounding keeps apart.
 _THIN = 1e-10
 
@@ -52,7 +52,7 @@ class LinearPieces(ByValue):
     deviation : float
         Rounding, if no breakpoint is missing: the largest distance of what bends, at the end and in
         the middle of every piece, from what its slopes add up to, over its largest output; and of
-        the network, run anew in the middle of up to 64 pieces, from the mean of the ends.
+        the network, run anew in the middle of up to 32 pieces, from the mean of the ends.
     notes : tuple of str
     """
 
@@ -283,7 +283,8 @@ def breakpoints(
         done.append((which[mesh.segment[keep]], *(part[keep] for part in of_each)))
     parts = [np.concatenate(column) for column in zip(*done, strict=True)]
     order = np.lexsort((parts[1], parts[0]))
-    return Breakpoints(*(part[order] for part in parts), merged, deviation)
+    segment, t, origin, values, slopes = (part[order] for part in parts)
+    return Breakpoints(segment, t, origin, values, slopes, merged, deviation)
 
 
 def values_on(

@@ -14,6 +14,7 @@ import numpy as np
 from geomprobe.storage import Array
 from geomprobe.tropical.cells import CellMesh
 from geomprobe.tropical.faces import face_counts, lowest_faces, stars
+from geomprobe.tropical.far import Heights
 from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.subdivision import DEGENERATE, FULL, byte_sums, split_skeleton
@@ -123,24 +124,26 @@ class Skeleton(CellMesh):
         self.source = np.concatenate([self.source, np.full(walls, kink)])
 
     def _split(self, heights: Array, known: int, zero: Array, kink: Kink) -> Array:
-        none = np.empty((0, 0))
-        further = none, none, np.empty(0), np.empty(0, bool)
-        return self._subdivided((heights, *further), 1.0, known, zero, kink)[0]
+        return self._subdivided(Heights(heights), 1.0, known, zero, kink).values
 
     def _subdivided(
-        self, at: tuple[Array, ...], width: float, known: int, zero: Array, kink: Kink
-    ) -> tuple[Array, ...]:
-        """Cut along the zeros of heights; return all that is known at the vertices then."""
+        self, at: Heights, width: float, known: int, zero: Array, kink: Kink
+    ) -> Heights:
+        """Cut along the zeros of heights; return them at all vertices then."""
         if kink.name not in self._kinks[-1:]:
             self._kinks.append(kink.name)
         walls = len(self.names)
-        self._name(at[0].shape[1], len(self._kinks) - 1)
+        self._name(at.values.shape[1], len(self._kinks) - 1)
         found = split_skeleton(
             self.edges,
             self.left,
             self.within,
             self.hashes,
-            *at,
+            at.values,
+            at.slopes,
+            at.offsets,
+            at.sizes,
+            at.far,
             width,
             known,
             zero,
@@ -150,15 +153,16 @@ class Skeleton(CellMesh):
             self.facets,
             self._limit,
         )
-        self.edges, self.left, self.within, self.hashes, *made = found[:9]
+        self.edges, self.left, self.within, self.hashes = found[:4]
+        made = Heights(*found[4:9])
         first, second, places, unpaired, stopped = found[9:]
         if stopped == DEGENERATE:
             raise DegenerateWalls(kink.name)
         self.unpaired += unpaired
-        self._take(first, second, places, made[-1][known:])
+        self._take(first, second, places, made.far[known:])
         if stopped == FULL:
-            raise TooManyInputs(len(made[0]), kink.name)
-        return tuple(made)
+            raise TooManyInputs(len(made.values), kink.name)
+        return made
 
     def _take(self, first: Array, second: Array, places: Array, far: Array) -> None:
         self._grow(first, second, places[:, 0].copy())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from geomprobe.storage import Array
 from geomprobe.tropical.branches import hinges
-from geomprobe.tropical.far import lengthened
+from geomprobe.tropical.far import Heights, above_zero, last_crossing, lengthened
 from geomprobe.tropical.signs import ZERO, extent, roomy
 from geomprobe.tropical.skeleton import Skeleton
 from geomprobe.tropical.tape import Kink
@@ -53,21 +53,16 @@ class Space(Skeleton):
         self._steps: list[tuple[Array, ...]] = []
         self._reach = 0.0
 
-    def narrow(self) -> None:
-        """Take the border in to twice where the last crossing was, if it is farther out."""
-        offsets, _ = self._parts(self.lift(torch.from_numpy(self.coordinates()), 0))
-        inner = np.linalg.norm(offsets.numpy()[~self.far], axis=1).max(initial=0.0)
-        self.width = min(self.width, 2 * max(self._reach, float(inner)) or self.width)
+    def narrow(self, places: Tensor) -> None:
+        """Take the border in to twice where the last crossing was, by the rows of coordinates."""
+        offsets = places[1::2].numpy()
+        inner = float(np.linalg.norm(offsets[~self.far], axis=1).max(initial=0.0))
+        self.width = min(self.width, 2 * max(self._reach, inner) or self.width)
 
-    def positions(self, corners: Array) -> Array:
-        """Return where the vertices are, (vertices, d), from the rows of the corners."""
-        return self.values(self.lift(torch.from_numpy(corners), 0))
-
-    def rays(self, corners: Array) -> Array:
+    def rays(self, places: Tensor) -> Array:
         """Return how the vertices on the border move, as it does by its own width, (far, d)."""
-        _, directions = self._parts(self.lift(torch.from_numpy(corners), 0))
-        rays: Array = self.width * directions.numpy()[self.far]
-        return rays
+        directions: Array = places[2::2].numpy()[self.far]
+        return self.width * directions
 
     def coordinates(self) -> Array:
         """Return the rows of the coordinates of the corners."""
@@ -110,12 +105,15 @@ class Space(Skeleton):
         slope = slopes.gather(0, branch).reshape(heights.shape)
         # What an operation adds to the slope, where the height has lost its last digits.
         far = values - slope * heights + slope * offsets
-        return _joined(torch.where(directions == 0, values, far), slope * directions)
+        rows = torch.zeros_like(entries)
+        rows[1::2] = torch.where(directions == 0, values, far)
+        rows[2::2] = slope * directions
+        return rows
 
     def _above_zero(self, rows: Tensor) -> Tensor:
-        offsets, directions = self._parts(rows)
-        up = offsets + self.width * directions > 0
-        return _joined(offsets * up, directions * up)
+        flat = np.ascontiguousarray(rows.flatten(1).cpu().numpy())
+        made = torch.from_numpy(above_zero(flat, self.far, self.width))
+        return made.to(rows.device).reshape(rows.shape)
 
     def _cut(self, heights: Tensor, kink: Kink, scale: float | None = None) -> Tensor:
         flat = np.ascontiguousarray(heights.flatten(1).cpu().numpy())
@@ -129,35 +127,20 @@ class Space(Skeleton):
         low, high = extent(values / np.where(slopes != 0, self.width, self._sizes[:, None]))
         less = np.minimum(-low, high)
         self.snapped += int(((less > 0) & (less <= zero)).sum())
-        self._look_out(offsets[self.far], slopes[self.far])
         mixed = np.flatnonzero((low < -zero) & (high > zero))
         if not len(mixed):
             return heights
         former = self.version
-        known = (*(part[:, mixed] for part in (values, slopes, offsets)), self._sizes, self.far)
-        _, slopes, offsets, self._sizes, self.far = self._subdivided(
-            tuple(map(roomy, known)), self.width, len(values), zero[mixed], kink
-        )
-        self._look_out(offsets[self.far], slopes[self.far])
+        parts = *(part[:, mixed] for part in (values, slopes, offsets)), self._sizes, self.far
+        known = Heights(*map(roomy, parts))
+        made = self._subdivided(known, self.width, len(values), zero[mixed], kink)
+        self._sizes, self.far = made.sizes, made.far
+        self._reach = max(self._reach, last_crossing(made.offsets, made.slopes, made.far, NO_SLOPE))
         lifted = self.lift(torch.from_numpy(flat), former).numpy()
-        lifted[1::2, mixed], lifted[2::2, mixed] = offsets, slopes + flat[0, mixed]
+        lifted[1::2, mixed], lifted[2::2, mixed] = made.offsets, made.slopes + flat[0, mixed]
         return torch.from_numpy(lifted).to(heights.device).reshape(-1, *heights.shape[1:])
-
-    def _look_out(self, offsets: Array, slopes: Array) -> None:
-        """See how far out heights change their sign on rays."""
-        steep = np.abs(slopes) > NO_SLOPE * np.abs(slopes).max(initial=0.0)
-        crossed = steep & (offsets * slopes < 0)
-        farthest = np.abs(offsets[crossed] / slopes[crossed]).max(initial=0.0)
-        self._reach = max(self._reach, float(farthest))
 
     def _take(self, first: Array, second: Array, places: Array, far: Array) -> None:
         if len(first):
-            self._steps.append(tuple(part.copy() for part in (first, second, places, far)))
+            self._steps.append((first.copy(), second.copy(), places.copy(), far.copy()))
             self.version += 1
-
-
-def _joined(offsets: Tensor, directions: Tensor) -> Tensor:
-    """Return the rows of a quantity, without a constant."""
-    rows = offsets.new_zeros(1 + 2 * len(offsets), *offsets.shape[1:])
-    rows[1::2], rows[2::2] = offsets, directions
-    return rows

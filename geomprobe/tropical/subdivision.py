@@ -97,8 +97,8 @@ def split_skeleton(  # noqa: D103
         write_signs(heights, v, 0, plus, minus)
     # Edges by the first unit that crosses them, as chains; how many units are in their hashes.
     head = np.full(units, -1, np.int64)
-    chain = np.full(edges, -1, np.int64)
-    done = np.zeros(edges, np.int64)
+    chain = np.full(edges, -1, np.int32)
+    done = np.zeros(edges, np.int32)
     for e in range(edges):
         _enlist(e, ends, plus, minus, 0, head, chain)
     # The crossed edges of a unit: new vertex, edge, and hash before the cut.

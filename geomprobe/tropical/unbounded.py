@@ -14,8 +14,8 @@ from geomprobe.tropical.charts import Chart
 from geomprobe.tropical.signs import ZERO
 from geomprobe.tropical.tape import Kink, Tape
 
-#: Heights below this share of the largest are rounding, and so are slopes: rays are differences of
-#: vertices, and less exact.
+#: Heights below this share of the largest are rounding, and so are slopes below one of the largest
+#: slope and height: rays are differences of vertices, and less exact.
 _NO_HEIGHT, NO_SLOPE = 1e-12, 1e-10
 
 
@@ -118,9 +118,10 @@ class _Rays(Branches):
         for height in heights:
             base, moved = height.chunk(2)
             slope = moved - base
+            reach = max(float(base.abs().max()), float(slope.abs().max()))
             crossed = (base * slope < 0) & (base.abs() > _NO_HEIGHT * base.abs().max())
-            crossed &= slope.abs() > ZERO * slope.abs().max()
-            steep = slope.abs() > NO_SLOPE * slope.abs().max()
+            crossed &= slope.abs() > ZERO * reach
+            steep = slope.abs() > NO_SLOPE * reach
             self.doubtful += int((crossed & ~steep).sum())
             crossed &= steep
             if bool(crossed.any()):

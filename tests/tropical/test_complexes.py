@@ -274,6 +274,21 @@ def test_other_bends(act):
     if act is not nn.Hardtanh:  # Two parallel walls a unit.
         relu = region_complex(he_network(3, 6, 1), unit_box(3)).activation_regions
         assert found.activation_regions > relu
+    # All that there is lies in a cube of this width, whose mesh is another.
+    whole, cube = (
+        region_complex(model, everywhere(3)),
+        region_complex(model, ([-1e6] * 3, [1e6] * 3)),
+    )
+    assert whole.certified
+    assert np.abs(whole.vertices).max() < 1e6
+    assert whole.activation_regions == cube.activation_regions
+    assert whole.linear_regions == cube.linear_regions
+
+
+def test_the_whole_of_six_dimensions():
+    # Counted by affinitree 0.23.0. The last vertex is millions out.
+    found = region_complex(he_network(6, 8, 8, 8, 1).float(), everywhere(6))
+    assert (found.activation_regions, found.certified) == (105_588, True)
 
 
 class Everything(nn.Module):
