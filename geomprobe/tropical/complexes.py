@@ -209,14 +209,12 @@ def _everywhere(
                 raise _not_general(seen, len(low)) from None
             width = first / 100
             continue
-        points, rays, reached = found.border or (
-            *rays_out(found.vertices, found.edges, width),
-            width,
-        )
-        needed, doubtful = farthest_crossing(tape, chart, points, rays, reached)
-        if not needed or width < first or needed > WIDEST:
+        border = found.border or (*rays_out(found.vertices, found.edges, width), width)
+        needed, doubtful = farthest_crossing(tape, chart, *border)
+        if needed <= width or width < first or needed > WIDEST:
             break
         width = 2 * needed
+    reached = border[-1]
     if needed:
         found.failures.append(
             f"units still change sign beyond the half-width {reached:g}, as far out as "
