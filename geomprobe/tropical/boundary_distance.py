@@ -238,7 +238,7 @@ class _Walls(Branches):
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Apply an operation as it is at the bases, and write down its hyperplanes."""
         if kink.bend.windows is None:
-            self.see(torch.cat([(rows[0] - t).flatten(1) for t in kink.bend.thresholds], 1))
+            self.see(torch.cat([height.flatten(1) for height in kink.heights(rows[0])], 1))
         else:
             self.see(_against_the_largest(kink.bend.windows(*rows), self._bases).flatten(1))
         return super().bend(kink, rows)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from geomprobe.storage import Array
 from geomprobe.tropical.signs import ZERO, extended, extent, roomy
-from geomprobe.tropical.tape import Kink
+from geomprobe.tropical.tape import Kink, above
 
 
 class CellMesh(ABC):
@@ -71,11 +71,16 @@ class CellMesh(ABC):
             for threshold in kink.bend.thresholds:
                 if isinstance(threshold, float) and threshold == 0:
                     entries = self._cut(entries, kink)
-                else:
-                    entries = self._cut(entries - threshold, kink) + threshold
+                    continue
+                former = self.version
+                scale = float(entries.abs().max())
+                heights = self._cut(above(entries, threshold), kink, scale)
+                # Not lowered and raised again: by a large threshold nothing would be left.
+                at = heights + threshold
+                on = (heights == 0) & at.isfinite()
+                entries = torch.where(on, at, self.lift(entries, former))
             # What was cut is nobody else's.
-            in_place = None if entries is rows[0] else kink.bend.in_place
-            return in_place(entries) if in_place else kink.apply(entries)
+            return self._applied(kink, entries, entries is not rows[0])
         candidates = kink.bend.windows(*rows)
         best = candidates[..., 0]
         for k in range(1, candidates.shape[-1]):
@@ -84,17 +89,29 @@ class CellMesh(ABC):
             gain = self._cut(candidates[..., k] - best, kink)
             if self.version != former:
                 candidates, best = self.lift(candidates, former), self.lift(best, former)
-            best = best + gain.clamp_min(0)
+            best = best + self._above_zero(gain)
         return kink.bend.sign * best.reshape(-1, *kink.shape)
 
-    def _cut(self, heights: Tensor, kink: Kink) -> Tensor:
-        """Cut along the zeros of heights, (n, *shape); return them at all vertices then."""
+    def _applied(self, kink: Kink, entries: Tensor, own: bool) -> Tensor:
+        """Apply an operation on each entry, in place where they are the mesh's own."""
+        in_place = kink.bend.in_place if own else None
+        return in_place(entries) if in_place else kink.apply(entries)
+
+    def _above_zero(self, rows: Tensor) -> Tensor:
+        """Return what is above zero, and zero."""
+        return rows.clamp_min(0)
+
+    def _cut(self, heights: Tensor, kink: Kink, scale: float | None = None) -> Tensor:
+        """Cut along the zeros of heights, (n, *shape); return them at all vertices then.
+
+        What they are heights of has that ``scale``; by default that of the largest.
+        """
         flat = heights.flatten(1).cpu().contiguous().numpy()
         low, high = extent(flat)
         less, reach = np.minimum(-low, high), np.maximum(-low, high)
         zero = ZERO * reach
         self.snapped += int(((less > 0) & (less <= zero)).sum())
-        zero[reach <= ZERO * reach.max(initial=0.0)] = np.inf
+        zero[reach <= ZERO * (reach.max(initial=0.0) if scale is None else scale)] = np.inf
         mixed = np.flatnonzero((low < -zero) & (high > zero))
         if not len(mixed):
             return heights

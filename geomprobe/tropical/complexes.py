@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.storage import Array
 from geomprobe.tropical.charts import Chart, affine_maps
-from geomprobe.tropical.enumeration import REMEDY, enumerated, room_for_vertices
+from geomprobe.tropical.enumeration import REMEDY, Found, enumerated, room_for_vertices
 from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells, affinity, regions, same_branches, same_map
 from geomprobe.tropical.perturbation import perturbed
@@ -25,9 +25,9 @@ from geomprobe.values import ByValue
 
 #: Most dimensions of a box.
 LARGEST_DIMENSION = 10
-#: Half-widths of the cube that should hold all vertices of a whole space: the first tried, and the
-#: largest.
-CUBE, WIDEST_CUBE = 1e6, 1e9
+#: Half-widths of what should hold all vertices of a whole space: of the interval or square, and of
+#: the simplex, that is first tried; and the largest.
+CUBE, SIMPLEX, WIDEST = 1e6, 1e8, 1e9
 #: Cells at which the network is compared with the mean of their corners.
 _CHECKED = 1000
 
@@ -41,7 +41,7 @@ class RegionComplex(ByValue):
     low, high : float64 array of shape (d,)
         The box; infinite for the whole space.
     vertices : float64 array of shape (n, d)
-        For the whole space, in a cube beyond which nothing bends.
+        For the whole space, in a cube or a simplex beyond which nothing bends.
     edges : int array of shape (edges, 2)
     f_vector : tuple of int
         How many faces of each dimension there are: vertices, edges, ..., cells.
@@ -164,8 +164,10 @@ def region_complex(
 
     The certificate: every crossed face has two crossed edges; every vertex has its edges; the Euler
     characteristic is 1; the network is affine on a sample of cells. For the whole space, also that
-    no unit changes sign on any ray beyond the cube, up to slopes of 1e-10 of the largest; where
-    that left out a change of sign, the notes say so.
+    no unit changes sign on any ray beyond what was cut, up to slopes of 1e-10 of the largest; where
+    that left out a change of sign, the notes say so. What is cut is a wide interval or square, or
+    else a simplex, as wide at first as 1e8 and in the end as twice where anything bends: vertices
+    on its border being kept as directions and offsets, its width takes no digits of the others.
 
     References
     ----------
@@ -183,46 +185,47 @@ def region_complex(
     flat = low.reshape(-1), high.reshape(-1)
     if np.isfinite(low).all():
         try:
-            return _in_box(tape, chart, *flat, notes, memory_share)
+            found = _found(tape, chart, *flat, memory_share)
         except DegenerateWalls as seen:
             raise _not_general(seen, low.size) from None
+        return _described(tape, chart, *flat, found, notes)
     return _everywhere(tape, chart, *flat, notes, memory_share)
 
 
 def _everywhere(
     tape: Tape, chart: Chart, low: Array, high: Array, notes: list[str], share: float
 ) -> RegionComplex:
-    """Enumerate the whole space, by a cube that is widened until nothing bends beyond it."""
-    from geomprobe.tropical.unbounded import farthest_crossing
+    """Enumerate the whole space, by a part that is widened until nothing bends beyond it."""
+    from geomprobe.tropical.unbounded import farthest_crossing, rays_out
 
-    width = CUBE
+    first = width = CUBE if len(low) < 3 else SIMPLEX
     while True:
         cube = np.full(len(low), width)
         try:
-            found = _in_box(tape, chart, -cube, cube, notes, share)
+            found = _found(tape, chart, -cube, cube, share, whole=True)
         except DegenerateWalls as seen:
             # Rounding may not tell walls apart in a wide cube that it does in a smaller one.
-            if width < CUBE:
+            if width < first:
                 raise _not_general(seen, len(low)) from None
-            width = CUBE / 100
+            width = first / 100
             continue
-        needed, doubtful = farthest_crossing(tape, chart, found.vertices, found.edges, width)
-        if not needed or width < CUBE or needed > WIDEST_CUBE:
+        border = found.border or (*rays_out(found.vertices, found.edges, width), width)
+        needed, doubtful = farthest_crossing(tape, chart, *border)
+        if needed <= width or width < first or needed > WIDEST:
             break
         width = 2 * needed
-    failures = found.failures
+    reached = border[-1]
     if needed:
-        failures += (
-            f"units still change sign beyond the cube of half-width {width:g}, as far out as "
-            f"{needed:g}: regions there are not counted",
+        found.failures.append(
+            f"units still change sign beyond the half-width {reached:g}, as far out as "
+            f"{needed:g}: regions there are not counted"
         )
-    told = found.notes
     if doubtful:
-        told += (
-            f"Walls that meet beyond the cube of half-width {width:g} at an angle within rounding "
-            f"count as parallel: {doubtful} times.",
+        found.notes.append(
+            f"Walls that meet beyond the half-width {reached:g} at an angle within rounding count "
+            f"as parallel: {doubtful} times."
         )
-    return replace(found, low=low, high=high, failures=failures, notes=told)
+    return _described(tape, chart, low, high, found, notes)
 
 
 def _not_general(seen: DegenerateWalls, d: int) -> ValueError:
@@ -265,17 +268,22 @@ def _recorded(model: nn.Module, low: Array, high: Array) -> tuple[Tape, Chart]:
     return tape, chart
 
 
-def _in_box(
-    tape: Tape, chart: Chart, low: Array, high: Array, notes: list[str], share: float
-) -> RegionComplex:
-    limit = room_for_vertices(tape, chart, low, high, share)
+def _found(
+    tape: Tape, chart: Chart, low: Array, high: Array, share: float, whole: bool = False
+) -> Found:
+    limit = room_for_vertices(tape, chart, low, high, share, 2 if whole else 1)
     try:
-        found = enumerated(tape, chart, low, high, limit)
+        return enumerated(tape, chart, low, high, limit, whole=whole)
     except TooManyInputs as reached:
         raise MemoryEstimateError(
             f"the complex has more vertices than fit into memory: {reached.inputs} were reached "
             f"at {reached.kink!r}. {REMEDY}"
         ) from None
+
+
+def _described(
+    tape: Tape, chart: Chart, low: Array, high: Array, found: Found, notes: list[str]
+) -> RegionComplex:
     failures = found.failures
     euler = sum((-1) ** k * count for k, count in enumerate(found.f_vector))
     if euler != 1:

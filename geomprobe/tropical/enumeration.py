@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
@@ -15,6 +17,9 @@ from geomprobe.tropical.charts import Chart
 from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.segments import breakpoints
 from geomprobe.tropical.tape import Tape
+
+if TYPE_CHECKING:
+    from geomprobe.tropical.skeleton import Skeleton
 
 #: What to do instead, where a complex does not fit.
 REMEDY = "Take a smaller part, or look along lines (linear_pieces) or in planes (slice_regions)"
@@ -33,10 +38,17 @@ class Found:
     phantoms: bool
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: Of a simplex: the vertices on its border, their rays, and the radius of the ball in it.
+    border: tuple[Array, Array, float] | None = None
 
 
-def enumerated(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Found:
+def enumerated(
+    tape: Tape, chart: Chart, low: Array, high: Array, limit: int, *, whole: bool = False
+) -> Found:
     """Cut a box by the mesh for its dimension, of at most ``limit`` vertices.
+
+    It may stand for the ``whole`` space: in three dimensions or more a simplex is then taken in its
+    place, which has fewer corners.
 
     Raises
     ------
@@ -45,7 +57,7 @@ def enumerated(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) ->
     DegenerateWalls
         In three dimensions or more: walls are not in general position.
     """
-    mesh = {1: _interval, 2: _polygons}.get(len(low), _cells)
+    mesh = {1: _interval, 2: _polygons}.get(len(low), _simplex if whole else _cells)
     return mesh(tape, chart, low, high, limit)
 
 
@@ -79,7 +91,24 @@ def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Fou
     corners = np.where((np.arange(2**d)[:, None] >> np.arange(d)) & 1, high, low)
     mesh = Skeleton(d, limit)
     outputs = tape.run(mesh, *chart.rows(corners)).cpu().numpy()
-    vertices = mesh.positions(corners)
+    return _of_skeleton(mesh, mesh.positions(corners), outputs)
+
+
+def _simplex(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Found:
+    from geomprobe.tropical.space import Space
+
+    mesh = Space(len(low), limit, float(high[0]))
+    corners = mesh.coordinates()
+    outputs = tape.run(mesh, *chart.rows(corners))
+    places = mesh.lift(torch.from_numpy(corners), 0)
+    mesh.narrow(places)
+    vertices = mesh.values(places)
+    found = _of_skeleton(mesh, vertices, mesh.values(outputs))
+    found.border = vertices[mesh.far], mesh.rays(places), mesh.width
+    return found
+
+
+def _of_skeleton(mesh: Skeleton, vertices: Array, outputs: Array) -> Found:
     around = mesh.surroundings(vertices)
     counts = tuple(int(count) for count in around.counts)
     walls = partial(mesh.walls, around)
@@ -94,8 +123,10 @@ def _cells(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Fou
     return found
 
 
-def room_for_vertices(tape: Tape, chart: Chart, low: Array, high: Array, share: float) -> int:
-    """Return how many vertices may be kept; refuse a box that should have more.
+def room_for_vertices(
+    tape: Tape, chart: Chart, low: Array, high: Array, share: float, rows: int = 1
+) -> int:
+    """Return how many vertices, of so many rows each, may be kept; refuse a box that has more.
 
     The number to expect is got from the breakpoints along the lines through the middle of the box:
     n hyperplanes that each cross all of them would make of the order of n^d / d! vertices.
@@ -106,7 +137,7 @@ def room_for_vertices(tape: Tape, chart: Chart, low: Array, high: Array, share: 
     found = breakpoints(tape, chart.rows(starts), chart.rows(ends), most=10**7)
     on_line = np.bincount(found.segment[found.origin >= 0], minlength=d)
     expected = float(np.prod(on_line + 2.0)) / math.factorial(d)
-    a_vertex = 8 * (4 * tape.widest + d * (8 + d))
+    a_vertex = 8 * (4 * rows * tape.widest + d * (8 + d))
     what = f"the complex of about {expected:.1g} vertices"
     require_memory(int(expected * a_vertex), what, REMEDY, share=share)
     allowed = allowed_bytes(share=share)

@@ -35,6 +35,8 @@ class Polyline:
         Most inputs to keep.
     low, high : float
         Which part of each segment, of 0 to 1.
+    certify : bool
+        Whether to look at every bend for what its slopes add up to.
 
     Attributes
     ----------
@@ -44,14 +46,27 @@ class Polyline:
         Where on it.
     origin : int array of shape (n,)
         The number of the kink that made it a breakpoint; -1 at the ends of segments.
+    merged : int
+        How often a unit bends where another does, or at the end of a piece, within the tolerance.
+    deviation : float
+        Largest distance, at the end and in the middle of any piece that a bend has made, of its
+        output from what its slopes add up to, over its largest output.
     """
 
-    def __init__(self, segments: int, limit: int, low: float = 0.0, high: float = 1.0) -> None:
+    def __init__(
+        self,
+        segments: int,
+        limit: int,
+        low: float = 0.0,
+        high: float = 1.0,
+        certify: bool = False,
+    ) -> None:
         self.segment = np.append(-1, np.repeat(np.arange(segments), 2))
         self.t = np.append(low, np.tile([low, high], segments))
         self.origin = np.full(1 + 2 * segments, -1)
         self.version = 0
-        self._limit = limit
+        self.merged, self.deviation = 0, 0.0
+        self._limit, self._certify = limit, certify
         self._kinks = -1
         # By version, where its inputs are now.
         self._places = [np.arange(1 + 2 * segments)]
@@ -102,7 +117,23 @@ class Polyline:
             )
             self._insert(left, share, kink)
             made = kink.bend.sign * largest(given, self._source(former), self.segment, self.t)
+        if self._certify:
+            self._compare(kink, rows, self._source(former), made)
         return torch.from_numpy(made).to(rows[0].device).reshape(-1, *kink.shape)
+
+    def _compare(self, kink: Kink, rows: Sequence[Tensor], source: Array, made: Array) -> None:
+        """Apply an operation to what the slopes of its arguments add up to, and look at its own."""
+        n = len(source)
+        given = [
+            torch.from_numpy(places(_array(part.flatten(1)), source, self.segment, self.t))
+            .to(part.device)
+            .reshape(-1, *part.shape[1:])
+            for part in rows
+        ]
+        applied = _array((kink.bend.in_place or kink.apply)(*given).reshape(2 * n, -1))
+        off, size = farthest(made, applied[:n], applied[n:], self.segment, self.t)
+        if size:
+            self.deviation = max(self.deviation, off / size)
 
     def _source(self, version: int) -> Array:
         """Return which row of a former version holds at each input: that of the next one."""
@@ -119,6 +150,7 @@ class Polyline:
         first = np.ones(len(fresh), bool)
         first[1:] = (np.diff(left[fresh]) != 0) | (np.diff(t[fresh]) > TOLERANCE)
         made = fresh[first]
+        self.merged += len(left) - len(made)
         n = len(self.t)
         if n + len(made) > self._limit + 1:
             raise TooManyInputs(n + len(made) - 1, kink.name)
@@ -168,6 +200,48 @@ def integrated(rows: Array, segment: Array, t: Array) -> Array:
 
 
 @njit(cache=True, nogil=True)
+def places(rows: Array, source: Array, segment: Array, t: Array) -> Array:
+    """Return values at all inputs, and then in the middle before each, (2 n, units).
+
+    From the rows before, by ``source``. Where a segment starts, both are the value there.
+    """
+    n, units = len(t), rows.shape[1]
+    values = np.empty((2 * n, units))
+    for i in range(n):
+        row = rows[source[i]]
+        if i == 0 or segment[i] != segment[i - 1]:
+            values[i] = row
+            values[n + i] = row
+            continue
+        step = t[i] - t[i - 1]
+        for u in range(units):
+            rise = step * (row[u] - rows[0, u])
+            values[i, u] = values[i - 1, u] + rise
+            values[n + i, u] = values[i - 1, u] + rise / 2
+    return values
+
+
+@njit(cache=True, nogil=True)
+def farthest(
+    made: Array, ends: Array, middles: Array, segment: Array, t: Array
+) -> tuple[float, float]:
+    """Return the largest distance of values from what rows add up to, and the largest value."""
+    value, off, size = made[0].copy(), np.zeros(made.shape[1]), np.zeros(made.shape[1])
+    for i in range(1, len(t)):
+        start = segment[i] != segment[i - 1]
+        half = 0.0 if start else (t[i] - t[i - 1]) / 2
+        for u in range(len(value)):
+            if start:
+                value[u] = made[i, u]
+            rise = half * (made[i, u] - made[0, u])
+            middle = abs(middles[i, u] - (value[u] + rise))
+            value[u] += 2 * rise
+            off[u] = max(off[u], middle, abs(ends[i, u] - value[u]))
+            size[u] = max(size[u], abs(value[u]))
+    return off.max(), size.max()
+
+
+@njit(cache=True, nogil=True)
 def crossings(
     values: Array, segment: Array, thresholds: Array
 ) -> tuple[Array, Array, Array, Array]:
@@ -208,14 +282,15 @@ def _bands(values: Array, thresholds: Array) -> tuple[Array, Array]:
 
     All values are, of a unit that moves by rounding only, and where there is no finite threshold.
     """
-    reach = np.zeros(thresholds.shape)
+    reach, size = np.zeros(thresholds.shape), np.zeros(values.shape[1])
     for value in values:
+        for u in range(len(value)):
+            size[u] = max(size[u], abs(value[u]))
         for k in range(len(thresholds)):
             for u in range(len(value)):
                 reach[k, u] = max(reach[k, u], abs(value[u] - thresholds[k, u]))
     reach = np.where(reach < FAR / 2, reach, 0.0)
-    largest = reach.max() if reach.size else 0.0
-    width = np.where(reach > ZERO * largest, ZERO * reach, np.inf)
+    width = np.where(reach > ZERO * size.max(), ZERO * reach, np.inf)
     return thresholds - width, thresholds + width
 
 

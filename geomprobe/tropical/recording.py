@@ -192,7 +192,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     f"applies {operation} with bounds that depend on the input; use torch.maximum "
                     "and torch.minimum"
                 )
-            return bend
+            # Between infinite bounds it is the identity.
+            return bend if bend.windows or bend.thresholds else None
         if operation in TRAINING and given[TRAINING[operation]]:
             raise self._refusal("normalizes by the statistics of its batch")
         if operation not in AFFINE:

@@ -104,6 +104,6 @@ def roomy(rows: Array, times: int = 4) -> Array:
 
     By numpy, which asks for large pages: to touch small ones for the first time is what costs.
     """
-    out = np.empty((times * len(rows) + 1024, rows.shape[1]))
+    out = np.empty((times * len(rows) + 1024, *rows.shape[1:]), rows.dtype)
     out[: len(rows)] = rows
     return out

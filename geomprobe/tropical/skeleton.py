@@ -1,4 +1,4 @@
-"""The mesh of boxes: vertices and edges of a simple complex, and two-dimensional faces by name.
+"""The mesh of a box: vertices and edges of a simple complex, and two-dimensional faces by name.
 
 A face is named by the sum of random 64-bit numbers, one for each unit and sign: plus, minus, or
 zero where the face lies in the unit's wall. The two edges of a face that a wall crosses find each
@@ -14,6 +14,7 @@ import numpy as np
 from geomprobe.storage import Array
 from geomprobe.tropical.cells import CellMesh
 from geomprobe.tropical.faces import face_counts, lowest_faces, stars
+from geomprobe.tropical.far import Heights
 from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells
 from geomprobe.tropical.subdivision import DEGENERATE, FULL, byte_sums, split_skeleton
@@ -61,19 +62,26 @@ class Skeleton(CellMesh):
     """
 
     def __init__(self, dimension: int, limit: int) -> None:
-        super().__init__(2**dimension)
         d = dimension
-        self.dimension = d
+        corner = np.arange(2**d)
+        axis, low = np.nonzero((corner[None] >> np.arange(d)[:, None]) & 1 == 0)
+        edges = np.stack([low, low | (1 << axis)], 1)
+        left = np.stack([4 * axis + 1, 4 * axis + 3], 1)
+        others = np.array([[b for b in range(d) if b != a] for a in range(d)]).reshape(d, -1)[axis]
+        within = 2 * others + ((low[:, None] >> others) & 1)
+        self._begin(d, limit, 2 * d, edges, left, within)
+
+    def _begin(
+        self, dimension: int, limit: int, facets: int, edges: Array, left: Array, within: Array
+    ) -> None:
+        """Start from a simple polytope."""
+        super().__init__(1 + int(edges.max()))
+        self.dimension, self.facets = dimension, facets
         self._random = np.random.default_rng(0)
         self.names = np.empty((0, 3), np.uint64)  # By wall: minus, zero, plus.
         self.source = np.empty(0, np.int64)
-        self._name(2 * d, -1)
-        corner = np.arange(2**d)
-        axis, low = np.nonzero((corner[None] >> np.arange(d)[:, None]) & 1 == 0)
-        self.edges = np.stack([low, low | (1 << axis)], 1)
-        self.left = np.stack([4 * axis + 1, 4 * axis + 3], 1).astype(np.int32)
-        others = np.array([[b for b in range(d) if b != a] for a in range(d)]).reshape(d, -1)[axis]
-        self.within = (2 * others + ((low[:, None] >> others) & 1)).astype(np.int32)
+        self._name(facets, -1)
+        self.edges, self.left, self.within = edges, left.astype(np.int32), within.astype(np.int32)
         total = self.names[:, 2].sum(dtype=np.uint64)
         zero = self.names[:, 1] - self.names[:, 2]
         self.hashes = total + zero[self.within].sum(axis=1, dtype=np.uint64)
@@ -83,13 +91,12 @@ class Skeleton(CellMesh):
 
     def surroundings(self, vertices: Array) -> Surroundings:
         """Return the faces of the complex, from the positions of the vertices, (n, d)."""
-        facets = 2 * self.dimension
         wall, far, base, spoiled = stars(
             self.edges, self.left, self.within, self.hashes, self.names, len(vertices)
         )
         # Any direction in which no two vertices are level.
         height = vertices @ np.random.default_rng(1).normal(size=self.dimension)
-        counts, missing = face_counts(wall, far, height, facets)
+        counts, missing = face_counts(wall, far, height, self.facets)
         return Surroundings(counts, missing, spoiled, wall, far, base, height)
 
     def cells(self, around: Surroundings) -> Cells:
@@ -117,39 +124,45 @@ class Skeleton(CellMesh):
         self.source = np.concatenate([self.source, np.full(walls, kink)])
 
     def _split(self, heights: Array, known: int, zero: Array, kink: Kink) -> Array:
+        return self._subdivided(Heights(heights), 1.0, known, zero, kink).values
+
+    def _subdivided(
+        self, at: Heights, width: float, known: int, zero: Array, kink: Kink
+    ) -> Heights:
+        """Cut along the zeros of heights; return them at all vertices then."""
         if kink.name not in self._kinks[-1:]:
             self._kinks.append(kink.name)
         walls = len(self.names)
-        self._name(heights.shape[1], len(self._kinks) - 1)
-        (
+        self._name(at.values.shape[1], len(self._kinks) - 1)
+        found = split_skeleton(
             self.edges,
             self.left,
             self.within,
             self.hashes,
-            heights,
-            first,
-            second,
-            share,
-            unpaired,
-            stopped,
-        ) = split_skeleton(
-            self.edges,
-            self.left,
-            self.within,
-            self.hashes,
-            heights,
+            at.values,
+            at.slopes,
+            at.offsets,
+            at.sizes,
+            at.far,
+            width,
             known,
             zero,
             self.names,
             byte_sums(self.names[walls:]),
             walls,
-            2 * self.dimension,
+            self.facets,
             self._limit,
         )
+        self.edges, self.left, self.within, self.hashes = found[:4]
+        made = Heights(*found[4:9])
+        first, second, places, unpaired, stopped = found[9:]
         if stopped == DEGENERATE:
             raise DegenerateWalls(kink.name)
         self.unpaired += unpaired
-        self._grow(first, second, share)
+        self._take(first, second, places, made.far[known:])
         if stopped == FULL:
-            raise TooManyInputs(len(heights), kink.name)
-        return heights
+            raise TooManyInputs(len(made.values), kink.name)
+        return made
+
+    def _take(self, first: Array, second: Array, places: Array, far: Array) -> None:
+        self._grow(first, second, places[:, 0].copy())

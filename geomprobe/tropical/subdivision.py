@@ -8,12 +8,16 @@ import numpy as np
 from numba import njit
 
 from geomprobe.storage import Array
+from geomprobe.tropical.far import blend_far, meet, near_zero
 from geomprobe.tropical.signs import any_zero, blend, first_crossing, longer, write_signs
 
 #: Why a subdivision stopped before its end.
 FULL, DEGENERATE = 1, 2
 #: Multiplied by it, the low bits of names spread over the others.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+#: Bits of a tag below the number of the unit.
+_TAG = np.uint64(40)
+_NONE, _ONE = np.uint64(0), np.uint64(1)
 
 
 def byte_sums(names: Array) -> Array:
@@ -60,6 +64,11 @@ def split_skeleton(  # noqa: D103
     walls: Array,
     hashes: Array,
     heights: Array,
+    slopes: Array,
+    offsets: Array,
+    sizes: Array,
+    far: Array,
+    width: float,
     vertices: int,
     zero: Array,
     names: Array,
@@ -68,7 +77,8 @@ def split_skeleton(  # noqa: D103
     facets: int,
     limit: int,
 ) -> Any:
-    units = heights.shape[1]
+    # Of a box, heights are all there is: slopes, offsets, sizes and far are empty.
+    wide, units = len(sizes) > 0, heights.shape[1]
     known, edges, d1 = vertices, len(ends), walls.shape[1]
     room, more_edges = len(heights), edges
     base = np.zeros(units + 1, np.uint64)
@@ -76,25 +86,28 @@ def split_skeleton(  # noqa: D103
         base[u + 1] = base[u] + names[known_walls + u, 0]
     plus = np.zeros((room, (units + 63) >> 6), np.uint64)
     minus = plus.copy()
-    first, second, share = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room)
+    first, second, places = np.empty(room, np.int64), np.empty(room, np.int64), np.empty((room, 3))
     unpaired, stopped = 0, 0
     for v in range(vertices):
-        if any_zero(heights, v, zero, 0):
+        if wide:
+            if near_zero(heights, slopes, sizes, v, zero, 0, width):
+                stopped = DEGENERATE
+        elif any_zero(heights, v, zero, 0):
             stopped = DEGENERATE
         write_signs(heights, v, 0, plus, minus)
     # Edges by the first unit that crosses them, as chains; how many units are in their hashes.
     head = np.full(units, -1, np.int64)
-    chain = np.full(edges, -1, np.int64)
-    done = np.zeros(edges, np.int64)
+    chain = np.full(edges, -1, np.int32)
+    done = np.zeros(edges, np.int32)
     for e in range(edges):
         _enlist(e, ends, plus, minus, 0, head, chain)
     # The crossed edges of a unit: new vertex, edge, and hash before the cut.
     cut_vertex, cut_edge = np.empty(64, np.int64), np.empty(64, np.int64)
     cut_hash = np.empty(64, np.uint64)
-    # Faces that wait for their second crossed edge: an open table by hash.
+    # Faces that wait for their second crossed edge: an open table by hash, of names and of tags.
+    # These are the number of the unit, from 1 on, and below it, from 1 on, where the first one is.
     table = 256
-    key, stamp = np.empty(table, np.uint64), np.full(table, -1, np.int64)
-    value = np.empty(table, np.int64)
+    slots = np.zeros((table, 2), np.uint64)
     for u in range(units):
         if stopped:
             break
@@ -110,7 +123,11 @@ def split_skeleton(  # noqa: D103
         if vertices + crossed > room:
             room = max(4 * room, vertices + crossed)
             heights, plus, minus = longer(heights, room), longer(plus, room), longer(minus, room)
-            first, second, share = longer(first, room), longer(second, room), longer(share, room)
+            first, second = longer(first, room), longer(second, room)
+            places = longer(places, room)
+            if wide:
+                slopes, offsets = longer(slopes, room), longer(offsets, room)
+                sizes, far = longer(sizes, room), longer(far, room)
         if edges + crossed * (1 + d1) > more_edges:
             more_edges = max(2 * more_edges, edges + crossed * (1 + d1))
             ends, left = longer(ends, more_edges), longer(left, more_edges)
@@ -124,12 +141,24 @@ def split_skeleton(  # noqa: D103
             following = chain[e]
             a, b, v = ends[e, 0], ends[e, 1], vertices
             first[v], second[v] = a, b
-            share[v] = heights[a, u] / (heights[a, u] - heights[b, u])
             vertices += 1
-            blend(heights, v, a, b, share[v])
-            heights[v, u] = 0.0
-            if any_zero(heights, v, zero, u + 1):
-                stopped = DEGENERATE
+            if wide:
+                place = meet(heights, slopes, offsets, a, b, u, zero[u], width)
+                far[v] = walls[e].min() < facets
+                blend_far(heights, slopes, offsets, v, a, b, place, far[v])
+                places[v, 0], places[v, 1], places[v, 2] = place
+                sizes[v] = (1.0 - place[0]) * sizes[a] + place[0] * sizes[b] + 2.0 * abs(place[2])
+                heights[v, u] = slopes[v, u] = offsets[v, u] = 0.0
+                # Along an edge that leads far out it changes sign by rounding alone.
+                along = place[2] == 0.0 and not far[v] and (far[a] or far[b])
+                if along or near_zero(heights, slopes, sizes, v, zero, u + 1, width):
+                    stopped = DEGENERATE
+            else:
+                places[v, 0] = heights[a, u] / (heights[a, u] - heights[b, u])
+                blend(heights, v, a, b, places[v, 0])
+                heights[v, u] = 0.0
+                if any_zero(heights, v, zero, u + 1):
+                    stopped = DEGENERATE
             write_signs(heights, v, u + 1, plus, minus)
             hash_ = hashes[e] + _signs_sum(plus, a, b, done[e], u, sums, base)
             cut_vertex[cuts], cut_edge[cuts], cut_hash[cuts] = v, e, hash_
@@ -149,10 +178,11 @@ def split_skeleton(  # noqa: D103
             edges += 1
             e = following
         # Each face that two of these edges bound is cut by a new edge.
-        while table < 8 * cuts * d1:
+        while table < 4 * cuts * d1:
             table *= 2
-            key, value = np.empty(table, np.uint64), np.empty(table, np.int64)
-            stamp = np.full(table, -1, np.int64)
+        if table > len(slots):
+            slots = np.zeros((table, 2), np.uint64)
+        now = np.uint64(u + 1) << _TAG
         waiting = 0
         for k in range(cuts):
             for i in range(d1):
@@ -160,19 +190,20 @@ def split_skeleton(  # noqa: D103
                 for side in range(1 if released < facets else 0, 2):
                     face = cut_hash[k] - names[released, 1] + names[released, 2 * side]
                     slot = np.int64((face * _SPREAD) >> np.uint64(20)) & (table - 1)
-                    while stamp[slot] == u and key[slot] != face:
+                    while slots[slot, 1] >= now and slots[slot, 0] != face:
                         slot = (slot + 1) & (table - 1)
-                    if stamp[slot] != u:
-                        stamp[slot], key[slot] = u, face
-                        value[slot] = (k * d1 + i) * 2 + side
+                    found = slots[slot, 1] - now
+                    if slots[slot, 1] < now:
+                        slots[slot, 0] = face
+                        slots[slot, 1] = now + np.uint64((k * d1 + i) * 2 + side + 1)
                         waiting += 1
                         continue
-                    if value[slot] < 0:
+                    if found == _NONE:
                         unpaired += 1
                         continue
-                    other = value[slot] >> 1
-                    other_side, j, m = value[slot] & 1, other % d1, other // d1
-                    value[slot] = -1
+                    other = np.int64(found - _ONE) >> 1
+                    other_side, j, m = np.int64(found - _ONE) & 1, other % d1, other // d1
+                    slots[slot, 1] = now
                     waiting -= 1
                     ends[edges, 0], ends[edges, 1] = cut_vertex[m], cut_vertex[k]
                     left[edges, 0] = 2 * walls[cut_edge[m], j] + other_side
@@ -194,9 +225,13 @@ def split_skeleton(  # noqa: D103
         walls[:edges],
         hashes[:edges],
         heights[:vertices],
+        slopes[:vertices],
+        offsets[:vertices],
+        sizes[:vertices],
+        far[:vertices],
         first[known:vertices],
         second[known:vertices],
-        share[known:vertices],
+        places[known:vertices],
         unpaired,
         stopped,
     )

@@ -58,12 +58,22 @@ class Kink:
     function: Callable[..., Tensor]
     shape: tuple[int, ...]
 
+    def heights(self, entries: Tensor) -> list[Tensor]:
+        """Return how far entries are above each threshold."""
+        return [above(entries, threshold) for threshold in self.bend.thresholds]
+
     def apply(self, *rows: Tensor) -> Tensor:
         """Return rows of the output."""
         if self.bend.windows is None:
             return self.function(*rows)
         best = self.bend.windows(*rows).amax(-1)
         return self.bend.sign * best.reshape(-1, *self.shape)
+
+
+def above(entries: Tensor, threshold: float | Tensor) -> Tensor:
+    """Return how far entries are above a threshold, and zero where it is infinite."""
+    gaps = entries - threshold
+    return gaps.masked_fill(gaps.isinf(), 0.0) if isinstance(threshold, Tensor) else gaps
 
 
 class Still:

@@ -14,28 +14,28 @@ from geomprobe.tropical.charts import Chart
 from geomprobe.tropical.signs import ZERO
 from geomprobe.tropical.tape import Kink, Tape
 
-#: Heights below this share of the largest are rounding, and so are slopes: rays are differences of
-#: vertices, and less exact.
-_NO_HEIGHT, _NO_SLOPE = 1e-12, 1e-10
+#: Heights below this share of the largest are rounding, and so are slopes below one of the largest
+#: slope and height: rays are differences of vertices, and less exact.
+_NO_HEIGHT, NO_SLOPE = 1e-12, 1e-10
 
 
 def farthest_crossing(
-    tape: Tape, chart: Chart, vertices: Array, edges: Array, half_width: float
+    tape: Tape, chart: Chart, points: Array, rays: Array, half_width: float
 ) -> tuple[float, int]:
-    r"""Return how wide a cube about the origin must be for the last crossing known beyond it.
+    r"""Return how wide a box about the origin must be for the last crossing known beyond it.
 
-    Beyond the cube everything is a prism over its surface, with one ray for each vertex there, as
+    Beyond the box everything is a prism over its surface, with one ray for each vertex there, as
     long as no ray is crossed: a new vertex can only come to be on one. Where there is no crossing,
-    the cells of the cube are therefore those of the whole space.
+    the cells of the box are therefore those of the whole space.
 
     Parameters
     ----------
     tape : Tape
     chart : Chart
-    vertices : array of shape (n, d)
-    edges : int array of shape (edges, 2)
+    points, rays : array of shape (k, d)
+        The vertices on its surface, and how they move as it grows by its own width.
     half_width : float
-        Of the present cube.
+        Of the present box.
 
     Returns
     -------
@@ -43,27 +43,30 @@ def farthest_crossing(
         0 if no unit changes sign on any ray.
     doubtful : int
         How often a unit would, if a slope were not taken for rounding.
-
-    Notes
-    -----
-    At a vertex p on facets i of the cube, an edge leads off each of them into the cube, with
-    direction :math:`v_i`. The ray keeps to the walls of p, and to the facets as the cube grows:
-    :math:`\delta = \sum_i p_i v_i / (v_i)_i`.
     """
-    on, rays = rays_out(vertices, np.ascontiguousarray(edges), half_width * (1 - 1e-12))
     size = max(1, tape.rows_in_memory() // 2)
     farthest, doubtful = 0.0, 0
-    for first in range(0, len(on), size):
-        at, along = on[first : first + size], rays[first : first + size]
+    for first in range(0, len(points), size):
+        at, along = points[first : first + size], rays[first : first + size]
         mesh = _Rays(len(at))
-        tape.run(mesh, *chart.rows(np.concatenate([vertices[at], vertices[at] + along])))
+        tape.run(mesh, *chart.rows(np.concatenate([at, at + along])))
         farthest, doubtful = max(farthest, mesh.farthest), doubtful + mesh.doubtful
     return (1 + farthest) * half_width if farthest else 0.0, doubtful
 
 
+def rays_out(vertices: Array, edges: Array, half_width: float) -> tuple[Array, Array]:
+    r"""Return the vertices on a cube, and the directions of their rays, both (rays, d).
+
+    At a vertex p on facets i of the cube, an edge leads off each of them into the cube, with
+    direction :math:`v_i`. The ray keeps to the walls of p, and to the facets as the cube grows:
+    :math:`\delta = \sum_i p_i v_i / (v_i)_i`.
+    """
+    on, rays = _rays(vertices, np.ascontiguousarray(edges), half_width * (1 - 1e-12))
+    return vertices[on], rays
+
+
 @njit(cache=True, nogil=True)
-def rays_out(vertices: Array, edges: Array, width: float) -> tuple[Array, Array]:
-    """Return the vertices on a cube, and the directions of their rays, (rays, d)."""
+def _rays(vertices: Array, edges: Array, width: float) -> tuple[Array, Array]:
     n, d = vertices.shape
     number = np.full(n, -1, np.int64)
     count = 0
@@ -106,7 +109,7 @@ class _Rays(Branches):
     def bend(self, kink: Kink, rows: Sequence[Tensor]) -> Tensor:
         """Look at the heights, and apply the operation as it is at the bases."""
         if kink.bend.windows is None:
-            heights = [(rows[0] - threshold).flatten(1) for threshold in kink.bend.thresholds]
+            heights = [height.flatten(1) for height in kink.heights(rows[0])]
         else:
             candidates = kink.bend.windows(*rows)
             n = len(candidates) // 2
@@ -115,9 +118,10 @@ class _Rays(Branches):
         for height in heights:
             base, moved = height.chunk(2)
             slope = moved - base
+            reach = max(float(base.abs().max()), float(slope.abs().max()))
             crossed = (base * slope < 0) & (base.abs() > _NO_HEIGHT * base.abs().max())
-            crossed &= slope.abs() > ZERO * slope.abs().max()
-            steep = slope.abs() > _NO_SLOPE * slope.abs().max()
+            crossed &= slope.abs() > ZERO * reach
+            steep = slope.abs() > NO_SLOPE * reach
             self.doubtful += int((crossed & ~steep).sum())
             crossed &= steep
             if bool(crossed.any()):

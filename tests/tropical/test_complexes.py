@@ -274,6 +274,21 @@ def test_other_bends(act):
     if act is not nn.Hardtanh:  # Two parallel walls a unit.
         relu = region_complex(he_network(3, 6, 1), unit_box(3)).activation_regions
         assert found.activation_regions > relu
+    # All that there is lies in a cube of this width, whose mesh is another.
+    whole, cube = (
+        region_complex(model, everywhere(3)),
+        region_complex(model, ([-1e6] * 3, [1e6] * 3)),
+    )
+    assert whole.certified
+    assert np.abs(whole.vertices).max() < 1e6
+    assert whole.activation_regions == cube.activation_regions
+    assert whole.linear_regions == cube.linear_regions
+
+
+def test_the_whole_of_six_dimensions():
+    # Counted by affinitree 0.23.0. The last vertex is millions out.
+    found = region_complex(he_network(6, 8, 8, 8, 1).float(), everywhere(6))
+    assert (found.activation_regions, found.certified) == (105_588, True)
 
 
 class Everything(nn.Module):
@@ -321,10 +336,24 @@ def test_what_bends_beyond_the_widest_cube_is_told(monkeypatch):
     import geomprobe.tropical.complexes as module
 
     monkeypatch.setattr(module, "CUBE", 2.0)
-    monkeypatch.setattr(module, "WIDEST_CUBE", 2.0)
-    found = region_complex(he_network(3, 10, 1), everywhere(3))
-    assert not found.certified
-    assert "beyond the cube of half-width 2" in found.failures[0]
+    monkeypatch.setattr(module, "SIMPLEX", 0.5)
+    monkeypatch.setattr(module, "WIDEST", 2.0)
+    for d, width in ((2, "2"), (3, "0.5")):
+        found = region_complex(he_network(d, 10, 1), everywhere(d))
+        assert not found.certified
+        assert f"beyond the half-width {width}," in found.failures[0]
+
+
+@pytest.mark.parametrize("far", [1.0, 1e3, 1e6])
+def test_where_walls_meet_far_out_nothing_is_lost(far):
+    # Two walls that meet beyond all others, at the distance told: 2 + 2 regions, each cut by one.
+    model = he_network(3, 3, 1)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0, 0], [1, 1 / far, 0], [0.1, 0.2, 1]]))
+        model[0].bias.copy_(torch.tensor([0.3, -0.7, 0.2]))
+    found = region_complex(model, everywhere(3))
+    assert (found.activation_regions, found.linear_regions, found.certified) == (8, 8, True)
+    assert far / 10 < np.abs(found.vertices).max() < 100 * far
 
 
 DEGENERATE = {
@@ -386,6 +415,25 @@ def test_degenerate_networks_in_the_plane_are_counted():
     pattern = torch.cat(patterns, 1)
     changes = int((pattern != pattern.roll(1, 0)).any(1).sum())
     assert region_complex(model, unit_box(2)).activation_regions == changes
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_infinite_and_large_bounds_leave_what_they_do_not_reach(d):
+    class Clipped(nn.Module):
+        def __init__(self, most):
+            super().__init__()
+            self.inner, self.most = he_network(d, 4, 1)[0], torch.tensor(most)
+
+        def forward(self, x):
+            return self.inner(x).clamp(torch.tensor(-0.2), self.most)
+
+    found, plain = (
+        region_complex(Clipped(most), unit_box(d))
+        for most in ([torch.inf, 1e30, 0.3, 1e9], [50.0, 50.0, 0.3, 50.0])
+    )
+    assert found.certified
+    assert found.f_vector == plain.f_vector
+    assert found.linear_regions == plain.linear_regions
 
 
 def test_dead_and_constant_units_change_nothing():

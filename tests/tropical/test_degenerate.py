@@ -3,6 +3,7 @@
 Either the count is exact, or the network is refused, or a note tells what was taken for rounding.
 """
 
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -176,6 +177,18 @@ def test_lines_across_lines(rows, start, end, pieces):
     ends = torch.tensor([start, end], dtype=torch.float64)
     found = linear_pieces(one_layer(rows), *ends)
     assert (found.activation_pieces, found.certified) == (pieces, True)
+
+
+@pytest.mark.parametrize(
+    ("gap", "note"),
+    [(1e-13, "1 times a unit bends where another does"), (1e-11, "shorter .*: 1"), (1e-3, None)],
+)
+def test_lines_tell_what_rounding_decides(gap, note):
+    model = one_layer([(1, 0, 0), (1, 0, gap)])
+    found = linear_pieces(model, *torch.tensor([[-0.5, 0], [0.5, 0]], dtype=torch.float64))
+    assert bool(found.notes) == bool(note)
+    if note:
+        assert re.search(note, found.notes[0])
 
 
 @pytest.mark.parametrize("factor", [1.0, 3.0, 0.1])

@@ -211,6 +211,27 @@ def test_patterns_are_the_activations_of_the_model():
     assert found.labels.shape == (40,)
 
 
+class Bounded(nn.Module):
+    def __init__(self, *bounds):
+        super().__init__()
+        self.inner, self.bounds = he_network(3, 6, 1)[0], bounds
+
+    def forward(self, x):
+        return self.inner(x).clamp(*self.bounds)
+
+
+@pytest.mark.parametrize("most", [np.inf, torch.tensor([torch.inf, 1e30] * 3)])
+def test_infinite_bounds_bound_nothing(most):
+    low, x = torch.tensor(0.0) if isinstance(most, torch.Tensor) else 0.0, Samples(normal(20, 3))
+    bounded, relu = Bounded(low, most), nn.Sequential(Bounded().inner, nn.ReLU())
+    a, b = activation_patterns(bounded, x), activation_patterns(relu, x)
+    np.testing.assert_array_equal(a.branches[0], b.branches[0])
+    distances = (boundary_distance(model, x).distances for model in (bounded, relu))
+    np.testing.assert_allclose(*distances, rtol=1e-9)
+    with pytest.raises(ValueError, match="nothing in the model bends"):
+        activation_patterns(Bounded(-np.inf, np.inf), x)
+
+
 def test_crossings_are_hamming_distances_and_bound_those_on_the_path():
     before, after, x = he_network(3, 20, 10, 1), he_network(3, 20, 10, 1, seed=1), normal(9, 3)
     found = region_crossings(before, after, Samples(x))

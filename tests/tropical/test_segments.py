@@ -77,6 +77,11 @@ BENDS = {
     "softshrink": (F.softshrink, [-0.5, 0.5]),
     "threshold": (lambda x: F.threshold(x, 0.25, 0.25), [0.25]),
     "clamp": (lambda x: x.clamp(min=-0.5), [-0.5]),
+    "clamp by nothing": (lambda x: F.relu(x.clamp(max=float("inf"))), [0.0]),
+    "clamp of some": (
+        lambda x: torch.cat([x, x], 1).clamp(torch.tensor([-2.0, -torch.inf]), torch.tensor(1e30)),
+        [-2.0],
+    ),
     "clamp in place": (lambda x: (1 * x).clamp_(max=0.75), [0.75]),
     "rrelu": (nn.RReLU().eval(), [0.0]),
     "prelu": (nn.PReLU(), [0.0]),
@@ -198,6 +203,25 @@ def test_the_certificate_fails_where_a_breakpoint_is_missed(monkeypatch):
     found = module.crossings
     monkeypatch.setattr(module, "crossings", lambda *given: [part[1:] for part in found(*given)])
     assert not linear_pieces(he_network(6, 16, 16, 3), *ends).certified
+
+
+def test_the_certificate_sees_a_unit_that_is_on_for_one_piece_only(monkeypatch):
+    # Its output being zero at both ends, what the slopes add up to farther on does not tell.
+    import geomprobe.tropical.polyline as module
+
+    model = nn.Sequential(nn.Linear(1, 3), nn.ReLU(), nn.Linear(3, 1), nn.ReLU(), nn.Linear(1, 1))
+    model[0].weight.data, model[0].bias.data = torch.ones(3, 1), -torch.tensor([[0.3, 0.4, 0.5]])[0]
+    model[2].weight.data, model[2].bias.data = torch.tensor([[1.0, -2.0, 1.0]]), torch.zeros(1)
+    ends = torch.zeros(1), torch.ones(1)
+    assert linear_pieces(model, *ends).certified
+    bent = module.bent
+
+    def off(rows, *given):
+        made = bent(rows, *given)
+        return np.zeros_like(made) if made.shape[1] == 1 else made
+
+    monkeypatch.setattr(module, "bent", off)
+    assert not linear_pieces(model, *ends).certified
 
 
 def test_an_affine_network_is_one_piece():
