@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import geomprobe.auditing
 from geomprobe.auditing import AuditReport
-from geomprobe.cli import main
+from geomprobe.cli import app, main
 from geomprobe.named_objects import load_object
 
 USER_CODE = """
@@ -250,19 +250,21 @@ def test_an_optimizer_is_looked_at_in_the_state_that_a_checkpoint_holds(folder, 
     for options, said in (
         (("--optimizer-state", "last.pt"), "give both"),
         (("--optimizer", "mine:no_optimizer"), "must have param_groups"),
-        (("--optimizer", "mine:descent", "--optimizer-state", file), "no plain state"),
+        (("--optimizer", "mine:descent", "--optimizer-state", file), "state of an optimizer"),
     ):
         done = cli(*arguments, *options)
         assert done.returncode == 2
         assert said in done.stderr
 
 
-def test_the_shell_completes_commands_and_options(cli, monkeypatch):
+def test_the_shell_completes_commands_and_options(monkeypatch, capsys):
     def completed(words):
         monkeypatch.setenv("_GEOMPROBE_COMPLETE", "complete_bash")
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-        return cli().stdout.split()
+        with pytest.raises(SystemExit):
+            app(prog_name="geomprobe")
+        return capsys.readouterr().out.split()
 
     assert completed("geomprobe au") == ["audit", "audit-many"]
     assert completed("geomprobe audit --fail") == ["--fail-on"]
