@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -142,6 +143,25 @@ def require_loss(loss: Any) -> None:
             "loss must be a callable of outputs and targets, such as "
             f"torch.nn.functional.cross_entropy, got {loss!r}"
         )
+
+
+def require_counts(least: int, **values: Any) -> None:
+    """Raise for the first of the values that is no whole number from ``least`` on, nor None.
+
+    Raises
+    ------
+    TypeError
+        It is no number, as a text is.
+    ValueError
+        It is too small, or has a fraction.
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a whole number such as {least + 9}, got {value!r}")
+        if not (float(value) >= least and float(value).is_integer()):
+            raise ValueError(f"{name} must be at least {least} and a whole number, got {value}")
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ def load_object(spec: str) -> Any:
     return found
 
 
-def made_by(spec: str) -> Any:
-    """Call what ``MODULE:CALLABLE`` names, without arguments, and return what it returns.
+def made_by(spec: str, *arguments: Any) -> Any:
+    """Call what ``MODULE:CALLABLE`` names, with arguments if any, and return what it returns.
 
     Raises
     ------
@@ -50,13 +50,14 @@ def made_by(spec: str) -> Any:
     """
     from torch import nn
 
-    made: Callable[[], Any] = load_object(spec)
+    made: Callable[..., Any] = load_object(spec)
     if not callable(made) or isinstance(made, nn.Module):
         raise ValueError(
-            f"{spec!r} is a {type(made).__name__}, expected a callable without arguments that "
-            "returns it, such as a function"
+            f"{spec!r} is a {type(made).__name__}, expected a callable "
+            f"{'of what it is given' if arguments else 'without arguments'} that returns it, such "
+            "as a function"
         )
     try:
-        return made()
+        return made(*arguments)
     except Exception as error:
         raise ValueError(f"{spec!r} raised {type(error).__name__}: {error}") from error

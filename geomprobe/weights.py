@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from geomprobe.exceptions import FileFormatError
 from geomprobe.storage import PathLike, require_safetensors
 
 #: Where checkpoints keep a state dict.
 _STATES = ("state_dict", "model_state_dict", "model")
+#: Where they keep that of the optimizer; Lightning has a list of them.
+_OPTIMIZER_STATES = ("optimizer", "optimizer_state_dict", "optimizer_states")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "state_dict.")
 
 
@@ -68,6 +73,71 @@ def load_weights(model: nn.Module, path: PathLike, *, trust_pickle: bool = False
         )
     model.load_state_dict(state, strict=False)
     return model
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> torch.optim.Optimizer:
+    """Load what ``torch.save`` has written of an optimizer into one, and return it.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Of the same parameters in the same order.
+    path : path
+        A ``state_dict``, or a checkpoint that has one under ``optimizer``, ``optimizer_state_dict``
+        or, the only one of a list, ``optimizer_states``. Only tensors and plain types are read.
+
+    Raises
+    ------
+    FileFormatError
+        The file is none of that, holds other objects, or is of an optimizer of other parameters.
+    """
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        told = str(error).partition("\n")[0]
+        raise FileFormatError(
+            f"{path} holds no plain state of an optimizer: {told}. Write it by "
+            "torch.save(optimizer.state_dict(), path)"
+        ) from error
+    for key in _OPTIMIZER_STATES:
+        if isinstance(found, Mapping) and key in found:
+            found = found[key]
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
+    if not isinstance(found, Mapping) or not {"state", "param_groups"} <= found.keys():
+        raise FileFormatError(
+            f"{path} holds no state of an optimizer, nor one under {', '.join(_OPTIMIZER_STATES)}"
+        )
+    try:
+        optimizer.load_state_dict(dict(found))
+    except (ValueError, KeyError) as error:
+        raise FileFormatError(f"{path} is of another optimizer: {error}") from error
+    options = set.intersection(*map(set, optimizer.param_groups))
+    if lacking := sorted(optimizer.defaults.keys() - options):
+        raise FileFormatError(
+            f"{path} is of another optimizer than {type(optimizer).__name__}: it has no "
+            f"{', '.join(lacking)}"
+        )
+    return optimizer
+
+
+def nan_in(model: nn.Module) -> str:
+    """Name the parameters and buffers that hold NaN, and say what to do; empty where none does."""
+    named = [*model.named_parameters(), *model.named_buffers()]
+    spoilt = [name for name, tensor in named if _holds_nan(tensor)]
+    if not spoilt:
+        return ""
+    return (
+        f"{len(spoilt)} of {len(named)} parameters and buffers hold NaN."
+        f"{_listing('They are', spoilt)} The training has diverged, or the file is damaged: take "
+        "an earlier checkpoint, and train with a smaller learning rate or clipped gradients"
+    )
+
+
+def _holds_nan(tensor: Any) -> bool:
+    local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    readable = not is_lazy(local) and local.is_floating_point() and not local.is_meta
+    return readable and local.layout is torch.strided and bool(local.detach().isnan().any())
 
 
 def _unpickled(path: PathLike) -> dict[str, torch.Tensor]:

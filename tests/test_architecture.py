@@ -17,7 +17,7 @@ ROOT = Path(geomprobe.__file__).parent
 GROUND = frozenset(
     {"analyzer", "clouds", "evidence", "exceptions", "findings"}
     | {"isolation", "jacobians", "landmarks", "memory", "named_objects", "points", "processes"}
-    | {"random_walk", "resampling", "storage", "threads", "values", "weights"}
+    | {"progress", "random_walk", "resampling", "storage", "threads", "values", "weights"}
 )
 WINGS = frozenset(
     {"topology", "information", "representation"}
@@ -190,8 +190,8 @@ def test_ground_floor_loads_only_numpy_and_torch():
         assert roots <= allowed, name
 
 
-def test_ground_floor_knows_no_other_library_than_safetensors():
-    allowed = {"numpy", "torch", "safetensors", "geomprobe"} | sys.stdlib_module_names
+def test_ground_floor_knows_few_other_libraries():
+    allowed = {"numpy", "torch", "safetensors", "tqdm", "geomprobe"} | sys.stdlib_module_names
     libraries = {
         arrow.target.split(".")[0] for arrow in arrows(ROOT) if part(arrow.source) in GROUND
     }

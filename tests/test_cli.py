@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 import geomprobe.auditing
 from geomprobe.auditing import AuditReport
-from geomprobe.cli import main
+from geomprobe.cli import app, main
 from geomprobe.named_objects import load_object
 
 USER_CODE = """
@@ -52,6 +52,12 @@ def mean_over_positions(outputs, targets):
 from geomprobe.information import FisherInformation, Softmax
 
 fisher = FisherInformation(likelihood=Softmax(axis=-1))
+
+def descent(parameters):
+    return torch.optim.SGD(parameters, lr=0.5)
+
+def no_optimizer(parameters):
+    return 3
 """
 
 
@@ -152,6 +158,15 @@ def test_the_fingerprint_is_of_the_weights_that_were_audited(folder, cli, monkey
     assert AuditReport.from_json(folder / "audit" / "report.json").facts["sha256"] == before
 
 
+def test_weights_that_hold_nan_are_named_and_the_exit_code_is_partial(folder, cli):
+    file = weights(folder, "a.safetensors", float("nan"))
+    arguments = ("--weights", file, "--data", "mine:data", "--analyzers", "persistent_homology")
+    done = cli("audit", "mine:build", *arguments, *QUICK)
+    assert done.returncode == 1
+    assert "4 of 4 parameters and buffers hold NaN. They are: 0.weight, 0.bias, " in done.stderr
+    assert "weights (model): 4 of 4 parameters" in done.stdout
+
+
 @pytest.mark.long
 def test_an_interrupted_audit_is_kept_beside_a_complete_one(folder, cli, monkeypatch):
     def impatient(*args, **options):
@@ -215,6 +230,48 @@ def test_conditions_decide_the_exit_code_and_files_serve_as_data(folder, cli):
     )
     assert done.returncode == 1, done.stderr
     assert "left out: the 1e-09 minutes of the budget were over" in done.stdout
+
+
+@pytest.mark.long
+def test_an_optimizer_is_looked_at_in_the_state_that_a_checkpoint_holds(folder, cli):
+    file = weights(folder, "a.safetensors")
+    parameters = [torch.zeros(shape) for shape in ((8, 4), (8,), (3, 8), (3,))]
+    state = torch.optim.SGD(parameters, lr=0.125).state_dict()
+    torch.save({"optimizer": state}, folder / "last.pt")
+    arguments = ("audit", "mine:build", "--weights", file, "--data", "mine:data", *QUICK)
+    ratios = {}
+    for learning_rate, options in ((0.5, ()), (0.125, ("--optimizer-state", "last.pt"))):
+        done = cli(*arguments, "--optimizer", "mine:descent", *options)
+        assert done.returncode == 0, done.stderr
+        metrics = AuditReport.from_json(folder / "audit" / "report.json").metrics
+        ratio, sharpness = (
+            metrics[f"geom/edge_of_stability/model/{name}"].value
+            for name in ("stability_ratio", "sharpness")
+        )
+        assert ratio == pytest.approx(learning_rate * sharpness / 2, rel=1e-3)
+        ratios[learning_rate] = ratio
+    assert ratios[0.5] == pytest.approx(4 * ratios[0.125], rel=1e-3)
+    for options, said in (
+        (("--optimizer-state", "last.pt"), "give both"),
+        (("--optimizer", "mine:no_optimizer"), "must have param_groups"),
+        (("--optimizer", "mine:descent", "--optimizer-state", file), "state of an optimizer"),
+    ):
+        done = cli(*arguments, *options)
+        assert done.returncode == 2
+        assert said in done.stderr
+
+
+def test_the_shell_completes_commands_and_options(monkeypatch, capsys):
+    def completed(words):
+        monkeypatch.setenv("_GEOMPROBE_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        with pytest.raises(SystemExit):
+            app(prog_name="geomprobe")
+        return capsys.readouterr().out.split()
+
+    assert completed("geomprobe au") == ["audit", "audit-many"]
+    assert completed("geomprobe audit --fail") == ["--fail-on"]
 
 
 def test_layers_are_listed_with_what_a_batch_gives_and_why_one_is_skipped(folder, cli):

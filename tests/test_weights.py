@@ -6,7 +6,7 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from geomprobe.exceptions import FileFormatError
-from geomprobe.weights import load_weights
+from geomprobe.weights import load_optimizer, load_weights, nan_in
 
 
 def network():
@@ -105,3 +105,60 @@ def test_a_pickle_is_opened_only_if_it_is_trusted(tmp_path):
     torch.save({"epoch": 3}, path)
     with pytest.raises(FileFormatError, match="holds no state dict, nor one under state_dict"):
         load_weights(model, path, trust_pickle=True)
+
+
+def stepped(kind=torch.optim.Adam, model=None, **options):
+    """An optimizer that has taken a step."""
+    model = model or network()
+    optimizer = kind(model.parameters(), **options)
+    model(torch.ones(4, 2)).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def test_the_state_of_an_optimizer_arrives_alone_or_in_a_checkpoint(tmp_path):
+    state = stepped(lr=0.25).state_dict()
+    for held in (
+        state,
+        {"optimizer": state, "epoch": 3},
+        {"optimizer_state_dict": state},
+        {"state_dict": network().state_dict(), "optimizer_states": [state]},  # As Lightning does.
+    ):
+        torch.save(held, tmp_path / "state.pt")
+        loaded = torch.optim.Adam(network().parameters())
+        assert load_optimizer(loaded, tmp_path / "state.pt") is loaded
+        assert loaded.param_groups[0]["lr"] == 0.25
+        for number, one in state["state"].items():
+            assert torch.equal(
+                loaded.state_dict()["state"][number]["exp_avg_sq"], one["exp_avg_sq"]
+            )
+
+
+class Held:
+    """What is no plain type."""
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        (Held(), "holds no plain state of an optimizer.*torch.save"),
+        (network().state_dict(), "holds no state of an optimizer, nor one under optimizer, "),
+        (stepped(model=nn.Linear(2, 2)).state_dict(), "is of another optimizer: loaded state dict"),
+        (stepped(torch.optim.SGD, lr=0.1).state_dict(), "than Adam: it has no .*betas"),
+    ],
+    ids=["object", "weights", "other model", "other kind"],
+)
+def test_what_is_no_state_of_this_optimizer_is_refused(tmp_path, held, said):
+    torch.save(held, tmp_path / "state.pt")
+    with pytest.raises(FileFormatError, match=said):
+        load_optimizer(torch.optim.Adam(network().parameters()), tmp_path / "state.pt")
+
+
+def test_weights_that_hold_nan_are_named():
+    model = network()
+    assert nan_in(model) == ""
+    with torch.no_grad():
+        model[2].weight[0, 0] = torch.nan
+        model[0].bias[0] = torch.inf  # As masks are, on purpose.
+    assert nan_in(model).startswith("1 of 9 parameters and buffers hold NaN. They are: 2.weight.")
+    assert nan_in(nn.LazyLinear(3)) == nan_in(nn.Linear(2, 2, device="meta")) == ""

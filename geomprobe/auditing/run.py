@@ -19,14 +19,16 @@ from geomprobe.auditing.notation import counted
 from geomprobe.auditing.planning import left_out, planned
 from geomprobe.auditing.report import AuditReport
 from geomprobe.clouds import Trajectory
-from geomprobe.evidence import Loss, require_loss
+from geomprobe.evidence import Loss, require_counts, require_loss
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers
+from geomprobe.progress import without_progress
 from geomprobe.sampling.collect import collect
 from geomprobe.sampling.probe import Probe
+from geomprobe.weights import nan_in
 
 
 def audit(
@@ -89,8 +91,8 @@ def audit(
     progress : bool
         Show progress bars.
     strict : bool
-        Raise what an analyzer raises, or the data after their first batch, instead of reporting it
-        as a failed finding.
+        Raise what an analyzer raises, or the data after their first batch, or for weights that hold
+        NaN, instead of reporting it as a failed finding.
 
     Returns
     -------
@@ -104,9 +106,8 @@ def audit(
     """
     from tqdm.auto import tqdm
 
-    for name, value, least in (("seed", seed, 0), ("samples", samples, 1), ("n_train", n_train, 1)):
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    require_counts(0, seed=seed)
+    require_counts(1, points=points, samples=samples, n_train=n_train)
     if budget_minutes is not None and not budget_minutes > 0:
         raise ValueError(f"budget_minutes must be positive, got {budget_minutes}")
     started = time.perf_counter()
@@ -138,13 +139,20 @@ def audit(
     def remaining() -> float:
         return 60 * (budget_minutes or math.inf) + started - time.perf_counter()
 
-    def salvage(reason: str) -> None:
-        reason = f"only {counted(probe.samples_seen, 'sample')} could be read, then {reason}"
-        findings.append(Finding("data", "model", failed=reason))
+    def failed(what: str, reason: str) -> None:
+        findings.append(Finding(what, "model", failed=reason))
         warn_of_failure(findings[-1])
 
+    def salvage(reason: str) -> None:
+        read = counted(probe.samples_seen, "sample")
+        failed("data", f"only {read} could be read, then {reason}")
+
+    if reason := nan_in(probe.model):
+        if strict:
+            raise ValueError(reason)
+        failed("weights", reason)
     bar = tqdm(chosen, desc="analyzing", unit="analyzer", disable=not progress, leave=False)
-    with quiet(probe.model), bar:
+    with quiet(probe.model), without_progress(not progress), bar:
         evidence = collect(
             probe,
             data,

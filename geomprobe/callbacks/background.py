@@ -18,6 +18,7 @@ from geomprobe.evidence import Evidence
 from geomprobe.exceptions import GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.quiet import streams_kept
+from geomprobe.progress import without_progress
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _analyze(snapshot: bytes) -> tuple[tuple[Finding, ...], float, int]:
 
 def _findings(snapshot: bytes) -> tuple[Finding, ...]:
     evidence, analyzers = pickle.loads(snapshot)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_progress():
         # A failed finding is warned of in the training process.
         warnings.simplefilter("ignore")
         return tuple(analyze(evidence, analyzers))

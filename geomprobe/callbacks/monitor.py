@@ -20,7 +20,7 @@ from geomprobe.callbacks.delivery import Delivery, Sink
 from geomprobe.callbacks.history import History, Record
 from geomprobe.callbacks.sources import ProbePass, Source, TrainingTap
 from geomprobe.clouds import CloudSet, Trajectory
-from geomprobe.evidence import Earlier, Evidence, Loss, require_loss
+from geomprobe.evidence import Earlier, Evidence, Loss, require_counts, require_loss
 from geomprobe.exceptions import DetachedProbeWarning, FileFormatError, GeomprobeWarning
 from geomprobe.findings import Finding
 from geomprobe.hooks.masks import Mask
@@ -28,10 +28,12 @@ from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers, unwrap
 from geomprobe.processes import from_first, place
+from geomprobe.progress import without_progress
 from geomprobe.sampling.collect import sample_of
 from geomprobe.sampling.store import CloudStore
 from geomprobe.sampling.trajectory import TrajectoryRecorder
 from geomprobe.storage import Array, PathLike
+from geomprobe.weights import nan_in
 
 
 class Monitor:
@@ -103,7 +105,7 @@ class Monitor:
         Seed of every random choice of the observations.
     strict : bool
         Raise what goes wrong. Otherwise a failed analysis is a failed finding, and a failed
-        collection is recorded as a failed finding of the analyzer ``"monitor"``.
+        collection, or weights that hold NaN, a failed finding of the analyzer ``"monitor"``.
 
     Notes
     -----
@@ -144,6 +146,8 @@ class Monitor:
         self._cadence, self._budget = Cadence(every, steps_per_epoch), Budget(budget)
         if workers < 0:
             raise ValueError(f"workers must be 0 or more, got {workers}")
+        require_counts(0, seed=seed)
+        require_counts(1, points=points, samples=samples, n_train=n_train)
         require_loss(loss)
         if probe_data is None and not tap:
             raise ValueError("give probe_data, or tap=True to look at the training batches")
@@ -382,7 +386,9 @@ class Monitor:
         findings: tuple[Finding, ...] = ()
         analysis = None
         try:
-            with quiet(self._model):
+            if reason := from_first(nan_in(self._model)):
+                raise ValueError(reason)
+            with quiet(self._model), without_progress():
                 evidence = self._source.evidence()
                 if evidence is not None:
                     evidence = replace(

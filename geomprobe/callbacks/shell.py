@@ -14,6 +14,7 @@ from torch import nn
 
 from geomprobe.callbacks.monitor import Monitor
 from geomprobe.exceptions import DetachedProbeWarning
+from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.patterns import matcher
 from geomprobe.hooks.selection import unwrap
 
@@ -147,7 +148,8 @@ class FrameworkMonitor:
         It goes on from the state that was loaded; or, with the same model as before, from the
         monitor before; or else from the steps and epochs that the framework has counted.
         """
-        model = model.get_submodule(self.part)
+        if self.part:
+            model = unwrap(model).get_submodule(self.part)
         state, before = self._state, self.monitor
         if before is not None:
             before.detach()
@@ -237,7 +239,7 @@ class StepCounter:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._taken = False
-        self._handle = optimizer.register_step_post_hook(self._count)
+        self._handle = unwrap_optimizer(optimizer).register_step_post_hook(self._count)
 
     def _count(self, *_: Any) -> None:
         self._taken = True

@@ -59,6 +59,14 @@ def audit(
     trajectory: Annotated[
         Path | None, typer.Option(help="The path of the training: a file of Trajectory.save.")
     ] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(help="MODULE:CALLABLE that makes the optimizer of model.parameters()."),
+    ] = None,
+    optimizer_state: Annotated[
+        Path | None,
+        typer.Option(help="Its state_dict by torch.save, or a checkpoint that has it."),
+    ] = None,
     seed: int = 0,
     budget_minutes: Minutes = None,
     image_size: ImageSize = None,
@@ -72,12 +80,15 @@ def audit(
     from geomprobe.auditing.conditions import Condition
     from geomprobe.clouds import Trajectory
     from geomprobe.exceptions import FailedAnalysisWarning
+    from geomprobe.hooks.optimizers import unwrap_optimizer
     from geomprobe.storage import checksum
-    from geomprobe.weights import load_weights
+    from geomprobe.weights import load_optimizer, load_weights, nan_in
 
     warnings.simplefilter("ignore", FailedAnalysisWarning)  # the summary ends with what failed
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output names a folder for the reports, and {output} is a file")
+    if optimizer_state is not None and optimizer is None:
+        raise ValueError("--optimizer-state is loaded into what --optimizer makes: give both")
     conditions = [Condition.parse(text) for text in fail_on or ()]
     size = size_for(data, image_size)
     built = made_by(model)
@@ -88,6 +99,13 @@ def audit(
             raise ValueError(f"{weights} changed while it was read")
     else:
         typer.echo(f"no --weights: auditing the model as {model} builds it", err=True)
+    if reason := nan_in(built):  # At once: the summary may be minutes away.
+        typer.echo(f"geomprobe: {reason}", err=True)
+    stepper: Any = None
+    if optimizer is not None:
+        stepper = unwrap_optimizer(made_by(optimizer, built.parameters()))
+    if optimizer_state is not None:
+        load_optimizer(stepper, optimizer_state)
     report = run(
         built,
         data_from(data, size),
@@ -101,6 +119,7 @@ def audit(
         samples=samples,
         n_train=n_train,
         trajectory=None if trajectory is None else Trajectory.load(trajectory),
+        optimizer=stepper,
         seed=seed,
         budget_minutes=budget_minutes,
         progress=sys.stderr.isatty(),

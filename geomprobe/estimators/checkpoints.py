@@ -18,6 +18,7 @@ from geomprobe.exceptions import Interrupted
 from geomprobe.information.effective_dimension import effective_dimension
 from geomprobe.information.fisher import fisher_gram
 from geomprobe.information.spectra import participation_ratio, stable_rank
+from geomprobe.progress import progress_bar
 from geomprobe.storage import Array
 from geomprobe.weights import load_weights
 
@@ -58,12 +59,10 @@ class OfCheckpoints(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _of_each(self, X: Any) -> list[Array]:
         """Return what is made of each checkpoint, with a progress bar."""
-        from tqdm.auto import tqdm
-
         checkpoints = _checkpoints(X)
         found: list[Array] = []
         try:
-            for index, one in enumerate(tqdm(checkpoints, "checkpoints", delay=2, leave=False)):
+            for index, one in enumerate(progress_bar(checkpoints, "checkpoints")):
                 try:
                     found.append(self._of_model(_loaded(self.model, one)))
                 except (ValueError, TypeError, RuntimeError) as error:

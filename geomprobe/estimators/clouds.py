@@ -12,6 +12,7 @@ from scipy.sparse import issparse
 
 from geomprobe.clouds import PointCloud
 from geomprobe.exceptions import Interrupted, MemoryEstimateError
+from geomprobe.progress import progress_bar
 
 Result = TypeVar("Result")
 
@@ -50,8 +51,6 @@ def for_each_cloud(
     An error names the cloud; after Ctrl-C :class:`~geomprobe.exceptions.Interrupted` has the
     results of the clouds that were done.
     """
-    from tqdm.auto import tqdm
-
     backend, _ = get_active_backend()
     # As they are done, where the backend can: multiprocessing and ray return all at the end.
     as_done = "generator" if backend.supports_return_generator else "list"
@@ -60,7 +59,7 @@ def for_each_cloud(
     )
     results: list[Result] = []
     try:
-        for one in tqdm(found, name, len(clouds), unit="cloud", delay=2, leave=False):
+        for one in progress_bar(found, name, len(clouds), unit="cloud"):
             results.append(one)
     except KeyboardInterrupt:
         message = f"{len(results)} of {len(clouds)} clouds were done"

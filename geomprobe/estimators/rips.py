@@ -65,7 +65,7 @@ class RipsPersistence(NoTableInput, TransformerMixin, BaseEstimator):  # type: i
 
     def fit(self, X: Any, y: Any = None) -> RipsPersistence:
         """Check the parameters, and that X is a collection of clouds."""
-        require_parameters(self.max_dim, self.threshold, self.coeff, self.engine)
+        require_parameters(self.max_dim, self.metric, self.threshold, self.coeff, self.engine)
         as_clouds(X)
         return self
 

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from geomprobe.evidence import Samples
 from geomprobe.hooks import quiet
 from geomprobe.information.objective import Objective
+from geomprobe.progress import progress_bar
 from geomprobe.storage import Array
 
 # From points (chains, p) and samples to a loss each, or a gradient and a loss each.
@@ -68,8 +69,6 @@ def langevin_chains(
     Welling, M. and Teh, Y. W. (2011). Bayesian learning via stochastic gradient Langevin dynamics.
     ICML.
     """
-    from tqdm.auto import tqdm
-
     start = objective.start
     whole = batch_size >= len(objective.data)
     batches = repeat(objective.data) if whole else _batches(objective, chains, batch_size, seed)
@@ -80,7 +79,7 @@ def langevin_chains(
         losses_at, slopes_at = _over_chains(objective, points, next(batches), whole)
         initial = losses_at(points, next(batches))
         try:
-            for count in tqdm(range(burn_in + draws), "langevin", delay=2, leave=False):
+            for count in progress_bar(range(burn_in + draws), "langevin"):
                 batch = next(batches)
                 gradients, losses = slopes_at(points, batch)
                 moved = points - start

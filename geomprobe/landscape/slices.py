@@ -15,6 +15,7 @@ from geomprobe.findings import Estimate
 from geomprobe.landscape.directions import columns_of, random_directions
 from geomprobe.landscape.evaluation import Evaluation
 from geomprobe.landscape.trajectory_plane import TrajectoryPlane
+from geomprobe.progress import progress_bar
 from geomprobe.storage import Array
 from geomprobe.values import ByValue
 
@@ -275,8 +276,6 @@ def _evaluated(
     plane: TrajectoryPlane | None,
     path: Array | None,
 ) -> LossSlice:
-    from tqdm.auto import tqdm
-
     n = len(evaluation.data)
     value, at_centre = evaluation.at_centre
     centre = Estimate(value, _error(at_centre), n, method="mean over samples")
@@ -288,7 +287,7 @@ def _evaluated(
     rows, here = columns.T.contiguous(), torch.empty_like(evaluation.centre)
     done = 0
     try:
-        for index in tqdm(np.ndindex(shape), "loss slice", values.size, delay=2, leave=False):
+        for index in progress_bar(np.ndindex(shape), "loss slice", values.size):
             here.copy_(evaluation.centre)
             for row, steps, place in zip(rows, coordinates, index, strict=True):
                 here.add_(row, alpha=float(steps[place]))

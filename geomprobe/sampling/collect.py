@@ -222,11 +222,22 @@ def _run(model: torch.nn.Module, batch: Samples) -> None:
         forward(model, batch.to(_device(model)).inputs)
     except Exception as error:
         by_name = isinstance(batch.inputs, dict) and isinstance(error, TypeError)
-        hint = f" (the model is given {', '.join(batch.inputs)} by name)" if by_name else ""
+        hint = _to_give_pairs([*batch.inputs]) if by_name else ""
         raise ValueError(
             f"the model raised {type(error).__name__} on a batch of {shapes(batch.inputs)}: "
             f"{error}{hint}"
         ) from error
+
+
+def _to_give_pairs(names: list[str]) -> str:
+    """Tell what to write where the model does not take the entries of a dict by their names."""
+    targets = names[1] if len(names) == 2 else "labels"
+    return (
+        f". A batch that is a dict is given to the model by name, here {', '.join(names)}. If the "
+        "model takes other names, or one of these is the targets, give pairs, such as\n"
+        f"    pairs = [(batch[{names[0]!r}], batch[{targets!r}]) for batch in loader]\n"
+        "    report = gp.audit(model, pairs, ...)  # or Monitor(model, probe_data=pairs, ...)"
+    )
 
 
 def _labels(targets: Any) -> Any:

@@ -158,7 +158,7 @@ def sparse_rips_persistence(
     engine = engines.ENGINES["gudhi"]
     if not engine.installed:
         raise ImportError("sparse Rips persistence is computed by gudhi: pip install gudhi")
-    require_parameters(max_dim, None, coeff, engine.name)
+    require_parameters(max_dim, metric, None, coeff, engine.name)
     if coeff > engine.largest_coeff:
         raise ValueError(f"gudhi takes coefficients up to {engine.largest_coeff}, got {coeff}")
     cloud = as_points(X) if metric == "euclidean" else dense_distances(X)

@@ -11,6 +11,7 @@ import numpy as np
 
 from geomprobe.memory import require_memory
 from geomprobe.points import as_points
+from geomprobe.progress import progress_bar
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.dispatch import BYTES_A_DISTANCE
@@ -187,12 +188,10 @@ def _replicates(
     seed: int,
 ) -> list[float]:
     """Return the distances to random subsets; fewer after Ctrl-C, if they suffice."""
-    from tqdm.auto import tqdm
-
     generator = np.random.default_rng(seed)
     drawn: list[float] = []
     try:
-        for _ in tqdm(range(n_replicates), desc="band", unit="subset", delay=2, leave=False):
+        for _ in progress_bar(range(n_replicates), "band", unit="subset"):
             drawn.append(distance_to(generator.choice(n, size, replace=False)))
     except KeyboardInterrupt:
         if _place(len(drawn), level) > len(drawn):

@@ -9,6 +9,7 @@ import numpy as np
 
 from geomprobe.findings import Estimate
 from geomprobe.points import as_points
+from geomprobe.progress import progress_bar
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.graphs import as_graph, distance_matrix
@@ -120,13 +121,11 @@ def rtd(
     if n <= max_points:
         return Estimate(_divergence(x, y, metric, engine), exact=True, n=n, method=method)
 
-    from tqdm.auto import tqdm
-
     generator = np.random.default_rng(seed)
     values: list[float] = []
     note = ""
     try:
-        for _ in tqdm(range(trials), desc="rtd", unit="subset", delay=2, leave=False):
+        for _ in progress_bar(range(trials), "rtd", unit="subset"):
             rows = generator.choice(n, max_points, replace=False)
             chosen = np.ix_(rows, rows) if metric == "precomputed" else rows
             values.append(_divergence(x[chosen], y[chosen], metric, engine))

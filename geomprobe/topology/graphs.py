@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
 from geomprobe.storage import Array
+
+#: Those of scipy by name.
+METRICS = (
+    *("braycurtis", "canberra", "chebyshev", "cityblock", "correlation", "cosine", "dice"),
+    *("euclidean", "hamming", "jaccard", "jensenshannon", "mahalanobis", "minkowski"),
+    *("rogerstanimoto", "russellrao", "seuclidean", "sokalsneath", "sqeuclidean", "yule"),
+)
 
 
 def as_graph(X: Any) -> Any:
@@ -102,14 +110,31 @@ def _require_lengths(values: Array) -> None:
         raise ValueError(f"distances cannot be negative, and the smallest is {values.min():g}")
 
 
+def require_metric(metric: Any) -> None:
+    """Raise ValueError unless it is ``"precomputed"``, or a metric of scipy's ``pdist``."""
+    if callable(metric) or metric == "precomputed" or metric in METRICS:
+        return
+    from scipy.spatial.distance import pdist
+
+    try:
+        pdist(np.eye(3), metric)  # It has short names for some of them too, such as "cb".
+    except (ValueError, TypeError) as error:
+        near = get_close_matches(str(metric), METRICS, n=1)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"metric must be 'precomputed' or one of {list(METRICS)}, got {metric!r}{hint}"
+        ) from error
+
+
 def distance_matrix(points: Array, metric: str) -> Array:
     """Return the distances of points, of shape (n, n), under a metric of scipy's ``pdist``.
 
     Raises
     ------
     ValueError
-        The metric is undefined for some pair.
+        There is no such metric, or it is undefined for some pair.
     """
+    require_metric(metric)
     if metric == "euclidean":
         from geomprobe.topology.metrics import euclidean_distances
 

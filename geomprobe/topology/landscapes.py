@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geomprobe.points import as_points
+from geomprobe.progress import progress_bar
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams, as_bars, to_giotto
 from geomprobe.topology.rips import rips_persistence
@@ -311,12 +312,10 @@ def average_landscape(
             "n_subsets must be at least 2, dim 0, layers 1, and level between 0 and 1, got "
             f"{n_subsets}, {dim}, {layers} and {level}"
         )
-    from tqdm.auto import tqdm
-
     generator = np.random.default_rng(seed)
     dgms: list[Array] = []
     try:
-        for _ in tqdm(range(n_subsets), desc="landscapes", unit="subset", delay=2, leave=False):
+        for _ in progress_bar(range(n_subsets), "landscapes", unit="subset"):
             rows = generator.choice(len(points), size, replace=False)
             dgms.append(rips_persistence(points[rows], dim, metric=metric)[dim])
     except KeyboardInterrupt:

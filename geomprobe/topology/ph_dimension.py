@@ -10,6 +10,7 @@ import numpy as np
 from geomprobe.findings import Estimate
 from geomprobe.memory import require_memory
 from geomprobe.points import as_points
+from geomprobe.progress import progress_bar
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 from geomprobe.topology.graphs import dense_distances, distance_matrix
@@ -138,21 +139,13 @@ def ph_dimension(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    from tqdm.auto import tqdm
-
     from geomprobe.topology.prim import sums_of_trees
 
     distances = _distances(X, metric)
     n = len(distances)
     generator = np.random.default_rng(random_state)
-    bar = tqdm(
-        total=(1 + replicates) * n_sizes,
-        desc="PH dimension",
-        unit="size",
-        delay=2,
-        leave=False,
-        disable=not progress,
-    )
+    steps = (1 + replicates) * n_sizes
+    bar = progress_bar(None, "PH dimension", steps, unit="size", show=progress)
 
     def fit(rows: Array) -> tuple[Array, Array, Array]:
         sizes = np.unique(np.geomspace(len(rows) / 10, 0.9 * len(rows), n_sizes).astype(int))

@@ -26,6 +26,7 @@ from geomprobe.topology.graphs import (
     extent,
     largest_edge,
     length_at,
+    require_metric,
 )
 from geomprobe.topology.mst import SpanningTree, euclidean_mst, minimum_spanning_tree
 
@@ -124,7 +125,7 @@ def rips_persistence(
     Dassatti, A. (2021). giotto-ph. arXiv 2107.05412. RedZeD: arXiv 2606.06310. Meshulam, R. (2003).
     Domination numbers and homology. Journal of Combinatorial Theory A 102(2).
     """
-    require_parameters(max_dim, threshold, coeff, engine)
+    require_parameters(max_dim, metric, threshold, coeff, engine)
     graph = as_graph(X) if metric == "precomputed" else as_points(X)
     facts = {"metric": metric, "coeff": int(coeff), "n_points": graph.shape[0]}
     if max_dim == 0 and engine == "auto" and not return_cocycles:
@@ -245,8 +246,11 @@ def _diagrams(
     )
 
 
-def require_parameters(max_dim: int, threshold: float | None, coeff: int, engine: str) -> None:
+def require_parameters(
+    max_dim: int, metric: str, threshold: float | None, coeff: int, engine: str
+) -> None:
     """Raise ValueError unless :func:`rips_persistence` takes these."""
+    require_metric(metric)
     if not isinstance(max_dim, int | np.integer) or not 0 <= max_dim <= _LARGEST_DIM:
         raise ValueError(
             f"max_dim must be a whole number from 0 to {_LARGEST_DIM}, got {max_dim!r}"

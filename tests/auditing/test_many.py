@@ -153,7 +153,8 @@ def test_a_model_that_gives_nan_fails_with_the_reason(tmp_path, weights):
     with pytest.warns(FailedAnalysisWarning, match="partial: epoch-0"):
         reports = gp.audit_many(weights, build, (X, Y), output=tmp_path / "out", **options)
     failed = {finding.analyzer: finding.failed for finding in reports["epoch-0"].findings}
-    assert set(failed) == set(chosen)
+    assert set(failed) == {"weights", *chosen}
+    assert "hold NaN. They are: 0.weight, 0.bias" in failed.pop("weights")
     assert all("finite" in reason for reason in failed.values())
     assert not reports["epoch-1"].partial
 

@@ -266,3 +266,35 @@ def test_real_analyzers_fit_into_a_budget_and_the_plan_is_in_the_facts():
     plan = report.facts["estimated_seconds"]
     assert set(plan) == {"persistent_homology", "fisher_information", "effective_dimension"}
     assert all(0 < seconds < 60 for seconds in plan.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"n_train": "600"}, TypeError, "n_train must be a whole number such as 10, got '600'"),
+        ({"samples": True}, TypeError, "samples must be a whole number"),
+        ({"points": 9.5}, ValueError, "points must be at least 1 and a whole number, got 9.5"),
+        ({"n_train": float("nan")}, ValueError, "n_train must be at least 1"),
+    ],
+)
+def test_what_is_no_whole_number_is_refused_in_words(wrong, error, said):
+    with pytest.raises(error, match=said):
+        quick(network(), **wrong)
+    with pytest.raises(error, match=said):
+        gp.Monitor(network(), X, **wrong)
+
+
+@pytest.mark.filterwarnings("ignore::geomprobe.exceptions.FailedAnalysisWarning")
+def test_weights_that_hold_nan_are_named_first_and_the_audit_goes_on():
+    model = network()
+    with torch.no_grad():
+        model[3].weight[0, 1] = float("nan")
+    said = "1 of 9 parameters and buffers hold NaN. They are: 3.weight."
+    with pytest.warns(FailedAnalysisWarning, match=said):
+        report = quick(model, analyzers="persistent_homology")
+    first, *others = report.findings
+    assert (first.analyzer, first.subject) == ("weights", "model")
+    assert "take an earlier checkpoint" in first.failed
+    assert [(one.subject, one.failed is None) for one in others] == [("2", True), ("3", False)]
+    with pytest.raises(ValueError, match=said):
+        quick(model, strict=True)

@@ -5,6 +5,7 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -114,12 +115,27 @@ def test_an_analyzer_that_fails_in_the_worker_is_warned_of_here():
         yield gp.Finding("custom", "model")
         raise RuntimeError("no luck")
 
-    monitor = monitor_of(network(), analyzer(fail))
+    def take_all_memory(evidence):
+        if sys.platform == "linux":  # No other system keeps to the limit.
+            import resource
+
+            with open("/proc/self/statm") as file:
+                size = int(file.read().split()[0]) * resource.getpagesize()
+            _, most = resource.getrlimit(resource.RLIMIT_AS)
+            resource.setrlimit(resource.RLIMIT_AS, (size + 2**28, most))
+            np.ones(2**28)
+        raise MemoryError
+        yield
+
+    monitor = monitor_of(network(), [analyzer(fail), analyzer(take_all_memory)])
     monitor.step()
     monitor.step()
-    with pytest.warns(gp.GeomprobeWarning, match="RuntimeError: no luck"):
+    luckless = pytest.warns(gp.GeomprobeWarning, match="RuntimeError: no luck")
+    with pytest.warns(gp.GeomprobeWarning, match="MemoryError"), luckless:
         monitor.close()
-    assert [f.failed for f in monitor.history[0].findings] == [None, "RuntimeError: no luck"]
+    first, second, third = (finding.failed for finding in monitor.history[0].findings)
+    assert (first, second) == (None, "RuntimeError: no luck")
+    assert "MemoryError" in third
 
 
 class Local:

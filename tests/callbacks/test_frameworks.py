@@ -1,8 +1,10 @@
 """What the callbacks for all frameworks share, as far as it needs none of them."""
 
 import copy
+import inspect
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +54,11 @@ def test_a_missing_framework_is_an_import_error_that_names_the_extra(
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"pip install 'geomprobe\[{extra}\]'"):
         kind(X)
+
+
+def test_shells_are_thin():
+    for kind in (LightningMonitor, TrainerMonitor, SkorchMonitor, IgniteMonitor, KerasMonitor):
+        assert len(Path(inspect.getfile(kind)).read_text().splitlines()) < 120, kind
 
 
 def test_it_is_a_callback_of_the_framework_also_when_it_is_copied():

@@ -1,6 +1,7 @@
 """TrainerMonitor in a real Trainer of transformers."""
 
 import shutil
+import sys
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 
 import geomprobe as gp
 from geomprobe.callbacks import TrainerMonitor
-from tests.callbacks.watched import AT_ONCE, TIME, Clock, X, Y, facts, network, spread
+from tests.callbacks.watched import AT_ONCE, TIME, Clock, Spread, X, Y, facts, network, spread
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.long
@@ -138,6 +139,34 @@ def test_a_number_that_is_missing_chooses_no_model_and_ends_no_training(tmp_path
     one.train()
     assert one.state.global_step == 12
     assert one.state.best_model_checkpoint is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+def test_two_processes_observe_as_one_and_stop_together(tmp_path, in_processes):
+    def job(rank, processes):
+        watch = TrainerMonitor(probe(), **{**NET, "analyzers": [Spread(), Clock()]})
+        one = trainer(
+            tmp_path,
+            watch,
+            epochs=9,
+            callbacks=[transformers.EarlyStoppingCallback(1)],
+            metric_for_best_model=TIME,
+            greater_is_better=False,
+            load_best_model_at_end=True,
+            learning_rate=0.0,
+            ddp_backend="gloo",
+        )
+        one.train()
+        assert one.args.world_size == processes
+        return facts(watch.monitor), one.state.best_model_checkpoint[-1]
+
+    one, other = in_processes(job, 2)
+    assert one == other
+    # 4 batches an epoch in each process, of which every second ends with a step of the optimizer.
+    history, best = one
+    assert [step for step, *_ in history] == [2, 4]
+    assert [values[SD] for *_, values in history] == pytest.approx([spread(network())] * 2)
+    assert best == "2"
 
 
 def test_leaving_the_context_after_an_exception_takes_the_hooks_off(tmp_path):

@@ -1,10 +1,13 @@
 """IgniteMonitor on real engines of Ignite."""
 
+import sys
+
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from geomprobe.callbacks import IgniteMonitor
-from tests.callbacks.watched import AT_ONCE, TIME, Clock, X, Y, facts, network, spread
+from tests.callbacks.watched import AT_ONCE, TIME, Clock, Spread, X, Y, facts, network, spread
 
 engine = pytest.importorskip("ignite.engine")
 handlers = pytest.importorskip("ignite.handlers")
@@ -13,10 +16,10 @@ SD = "geom/spread/0/sd"
 BATCHES = [(X[i : i + 5], Y[i : i + 5]) for i in range(0, 40, 5)]
 
 
-def training():
+def training(model=None, lr=0.1):
     """A trainer with 8 batches an epoch, of which every second ends with a step."""
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model = model or network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     trainer = engine.create_supervised_trainer(
         model, optimizer, torch.nn.functional.cross_entropy, gradient_accumulation_steps=2
     )
@@ -72,6 +75,28 @@ def test_early_stopping_and_the_best_model_by_a_number_of_geometry(tmp_path):
     trainer.run(BATCHES, max_epochs=9)
     assert trainer.state.epoch == 2
     assert "-4.0" in str(best.last_checkpoint)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+@pytest.mark.parametrize("part", ["", "0"])
+def test_two_processes_observe_as_one_and_stop_together(in_processes, part):
+    layer = {"layers": "(root)"} if part else {}
+
+    def job(rank, processes):
+        trainer, model, optimizer = training(DistributedDataParallel(network()), lr=0.0)
+        options = {**AT_ONCE, **layer, "analyzers": [Spread(), Clock()]}
+        watch = IgniteMonitor(X, part=part, **options).attach(trainer, model, optimizer)
+        stop = handlers.EarlyStopping(1, lambda engine: -engine.state.metrics[TIME], trainer)
+        trainer.add_event_handler(engine.Events.EPOCH_COMPLETED, stop)
+        trainer.run(BATCHES[rank::processes], max_epochs=9)
+        return facts(watch.monitor)
+
+    one, other = in_processes(job, 2)
+    assert one == other
+    assert [(step, epoch) for step, epoch, _ in one] == [(2, 1.0), (4, 2.0)]
+    for *_, values in one:
+        found = next(value for name, value in values.items() if name.endswith("/sd"))
+        assert found == pytest.approx(spread(network()))
 
 
 def test_an_exception_takes_the_hooks_off_and_is_raised_if_nobody_handles_it():

@@ -32,6 +32,8 @@ def run(script):
 def test_a_training_with_all_that_a_callback_must_do():
     run(
         """
+        import os, tempfile
+
         import keras, numpy as np, torch
         from geomprobe.callbacks import KerasMonitor
         from tests.callbacks.watched import AT_ONCE, TIME, Clock, X, Y, facts
@@ -89,7 +91,13 @@ def test_a_training_with_all_that_a_callback_must_do():
         # Early stopping and the best model.
         watch = KerasMonitor((X, Y), **{**HIDDEN, "analyzers": Clock()})
         stop = keras.callbacks.EarlyStopping(TIME, mode="min", patience=1)
-        history = fit(network(), watch, stop, epochs=9).history
+        with tempfile.TemporaryDirectory() as folder:
+            best = keras.callbacks.ModelCheckpoint(
+                f"{folder}/{{epoch}}.weights.h5", TIME, mode="min",
+                save_best_only=True, save_weights_only=True,
+            )
+            history = fit(network(), watch, stop, best, epochs=9).history
+            assert os.listdir(folder) == ["1.weights.h5"], os.listdir(folder)
         assert history[TIME] == [4, 8], history
 
         # An exception.

@@ -135,6 +135,19 @@ def test_a_failing_pass_is_a_failed_finding_and_strict_raises():
         strict.step()
 
 
+def test_weights_that_hold_nan_are_named_and_training_goes_on():
+    model = network()
+    monitor = monitored(1, model, every="1 step")
+    with torch.no_grad():
+        model[2].bias[0] = math.nan
+    with pytest.warns(DetachedProbeWarning, match="step 2 failed.*hold NaN. They are: 2.bias"):
+        monitor.step()
+    with torch.no_grad():
+        model[2].bias[0] = 0
+    monitor.step()
+    assert [record.findings[0].failed is None for record in monitor.history] == [True, False, True]
+
+
 def test_the_trajectory_is_recorded_and_reaches_the_analyzers():
     class Length(Spread):
         needs = frozenset({"trajectory"})

@@ -1,13 +1,17 @@
 """SkorchMonitor in real nets of skorch."""
 
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from torch import nn
+from torch.nn import functional as F
 
 from geomprobe.callbacks import SkorchMonitor
-from tests.callbacks.watched import AT_ONCE, TIME, Clock, X, Y, facts, network, spread
+from tests.callbacks.watched import AT_ONCE, TIME, Clock, Spread, X, Y, facts, network, spread
 
 skorch = pytest.importorskip("skorch")
 callbacks = pytest.importorskip("skorch.callbacks")
@@ -31,14 +35,20 @@ class Accumulating(skorch.NeuralNetClassifier):
         return step
 
 
-def net(*watches, epochs=3, kind=skorch.NeuralNetClassifier):
+def net(
+    *watches,
+    epochs=3,
+    kind=skorch.NeuralNetClassifier,
+    criterion=nn.CrossEntropyLoss,
+    lr=0.1,
+):
     return kind(
         Net,
-        criterion=nn.CrossEntropyLoss,
+        criterion=criterion,
         callbacks=list(watches),
         max_epochs=epochs,
         batch_size=5,
-        lr=0.1,
+        lr=lr,
         train_split=None,
         iterator_train__shuffle=False,
         verbose=0,
@@ -80,10 +90,39 @@ def test_it_goes_on_from_a_checkpoint_of_skorch(tmp_path):
     assert whole.trajectory == rest.trajectory
 
 
-def test_early_stopping_by_a_number_of_geometry():
+def test_early_stopping_and_the_best_model_by_a_number_of_geometry(tmp_path):
     watch = SkorchMonitor((X, Y), **{**AT_ONCE, "analyzers": Clock()})
     stop = callbacks.EarlyStopping(TIME, patience=1)
-    assert len(fitted(watch, stop, epochs=9).history) == 2
+    best = callbacks.Checkpoint(
+        lambda net: net.history[-1, TIME] == min(net.history[:, TIME]), dirname=tmp_path
+    )
+    history = fitted(watch, best, stop, epochs=9).history
+    assert history[:, "event_cp"] == [True, False]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
+def test_two_processes_of_accelerate_observe_as_one_and_stop_together(in_processes):
+    """skorch has processes by its AccelerateMixin alone."""
+    accelerate = pytest.importorskip("accelerate")
+    mixin = pytest.importorskip("skorch.hf").AccelerateMixin
+
+    class Accelerated(mixin, skorch.NeuralNetClassifier):
+        pass
+
+    def job(rank, processes):
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
+        watch = SkorchMonitor((X, Y), **{**AT_ONCE, "analyzers": [Spread(), Clock()]})
+        stop = callbacks.EarlyStopping(TIME, patience=1)
+        kind = partial(Accelerated, accelerator=accelerate.Accelerator(cpu=True))
+        # On CPUs accelerate cannot wrap a module without parameters, which a function is not.
+        fitted(watch, stop, epochs=9, kind=kind, lr=0.0, criterion=lambda: F.cross_entropy)
+        return facts(watch.monitor)
+
+    one, other = in_processes(job, 2)
+    assert one == other
+    assert [step for step, *_ in one] == [4, 8]
+    assert [values[SD] for *_, values in one] == pytest.approx([spread(network())] * 2)
 
 
 def test_a_clone_is_like_the_original_and_its_parameters_can_be_set():

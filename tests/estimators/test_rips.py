@@ -137,11 +137,16 @@ def test_a_failure_names_the_cloud():
         ({"coeff": 4}, "coeff must be a prime"),
         ({"threshold": 0.0}, "threshold must be positive"),
         ({"engine": "dionysus"}, "engine must be 'auto' or one of"),
+        ({"metric": "euclidian"}, "one of .*'cosine'.*'euclidian'. Did you mean 'euclidean'"),
     ],
 )
 def test_parameters_out_of_range_are_refused_in_fit(parameters, message):
     with pytest.raises(ValueError, match=message):
         gp.RipsPersistence(**parameters).fit([np.eye(3)])
+
+
+def test_metrics_by_scipys_other_names_are_known():
+    gp.RipsPersistence(metric="cb").fit([np.eye(3)])
 
 
 def test_what_is_no_list_of_clouds_is_refused():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 import geomprobe as gp
 from geomprobe.sampling import collect
@@ -102,3 +103,24 @@ def test_an_empty_loader_raises():
 def test_needs_follow_from_what_was_collected():
     evidence = collect(gp.Probe(network()), (X, Y))
     assert evidence.available == {"activations", "model", "data"}
+
+
+def test_the_lines_that_a_refusal_of_dicts_names_work():
+    class Rows(Dataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, number):
+            return {"image": X[number], "labels": Y[number]}
+
+    loader, model = DataLoader(Rows(), batch_size=8), network()
+    with pytest.raises(ValueError, match="given to the model by name, here image") as refusal:
+        collect(gp.Probe(model, "4"), loader)
+    line = next(line for line in str(refusal.value).splitlines() if "pairs =" in line)
+    names = {"loader": loader}
+    exec(line.strip(), names)
+    evidence = collect(gp.Probe(model, "4"), names["pairs"])
+    assert np.array_equal(evidence.clouds["4"].labels, Y[:20])
+
+    with pytest.raises(ValueError, match=r"\(batch\['x'\], batch\['y'\]\) for batch in loader"):
+        collect(gp.Probe(model, "4"), [{"x": X, "y": Y}])

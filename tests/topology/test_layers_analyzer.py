@@ -53,7 +53,7 @@ def test_the_numbers_are_those_of_the_geodesic_diagrams():
     total = total_persistence(diagrams[1])
     assert total > 0
     assert found.scalars["h1_total_persistence"].value == pytest.approx(total)
-    assert any("taken for one class" in note for note in found.notes)
+    assert any("Give the data as (inputs, class numbers)" in note for note in found.notes)
     regression = gp.PointCloud(points, labels=np.linspace(0, 1, 70), layer="a")
     assert examine([regression], n_neighbors=4, scale=1.5)["a"].scalars == found.scalars
 

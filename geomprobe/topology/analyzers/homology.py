@@ -14,6 +14,7 @@ from geomprobe.findings import Estimate, Finding
 from geomprobe.resampling import delete_half_stderr
 from geomprobe.storage import Array
 from geomprobe.topology.diagrams import Diagrams
+from geomprobe.topology.graphs import require_metric
 from geomprobe.topology.rips import rips_persistence
 from geomprobe.topology.summaries import longest_bar, total_persistence
 from geomprobe.topology.vectorizers import betti_curves, entropies, giotto_installed
@@ -91,6 +92,7 @@ class PersistentHomology:
         for name, smallest in least.items():
             if getattr(self, name) < smallest:
                 raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
+        require_metric(self.metric)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding for each cloud; what fails in one layer does not touch the others."""

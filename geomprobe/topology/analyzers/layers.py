@@ -183,7 +183,11 @@ class LayerTopology:
         """Return the rows of each class that can be used, and what a reader must know of it."""
         labels, note = cloud.labels, ""
         if labels is None or (labels != np.round(labels)).any():
-            note = "All points are taken for one class: there are no labels that name classes."
+            note = (
+                "There are no class numbers beside the inputs, so that all points are taken for "
+                "one class: pieces and loops are those of the layer as a whole. Give the data as "
+                "(inputs, class numbers) for those of each class."
+            )
             labels = np.zeros(len(cloud))
         found, sizes = np.unique(labels, return_counts=True)
         largest = np.argsort(-sizes, kind="stable")
@@ -192,7 +196,7 @@ class LayerTopology:
             raise ValueError(
                 f"no class has the {self._fewest} points that {self.n_neighbors} neighbours ask "
                 f"for: the largest of {len(found)} has {int(sizes.max(initial=0))}. Keep more "
-                "points, or take fewer neighbours"
+                f"points, or take fewer neighbours.{f' {note}' if note else ''}"
             )
         if len(enough) < len(found):
             note = (
