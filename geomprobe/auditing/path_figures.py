@@ -47,8 +47,8 @@ def _losses(finding: Finding) -> Iterator[Figure]:
     y = svg.Scale.of(*drawn.values(), *tests.values())
     panel = svg.Panel(56, 30, 404, 230, svg.Scale(0, 1), y)
     parts, entries, words = [svg.axes(panel, "position on the way", "mean loss")], [], []
-    for series, (way, losses) in enumerate(drawn.items()):
-        error = along(f"{way}_stderr")
+    for way, losses in drawn.items():
+        series, error = list(WAYS).index(way), along(f"{way}_stderr")
         parts.append(svg.band(panel, at, losses - error, losses + error, series))
         parts.append(svg.line(panel, at, losses, series))
         entries.append((series, "line", WAYS[way]))
