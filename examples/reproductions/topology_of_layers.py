@@ -20,6 +20,9 @@ a constant step size and eight seeds, left the last layer open, by the same boun
 2.40) with ReLU, 2.44 (1.87 to 3.01) with tanh. With PyTorch's initialisation nineteen of twenty
 tanh networks erred on some points of the tori.
 
+**What came out.** Both simplify, and ReLU the faster, on both sets. But tanh networks keep most
+pieces and loops of the rings up to their last hidden layer, and ReLU networks half of them.
+
 **What it does not show.** That simplification makes networks generalize. With another number of
 neighbours Betti numbers differ.
 """
