@@ -19,8 +19,8 @@ more, and show the boundary by the regions of a plane.
 
 **What came out.** From 10,000 to 30,000 steps the number rises around samples and, more, at the
 boundary, where it comes to be the larger. It has not begun to fall around samples: the end is the
-peak in every network, which makes both ratios of the one over the other 1. Whether it falls later
-these runs are too short to tell.
+peak in every network. So the first two ratios are of numbers over themselves, and that the second
+is within its bound says nothing. Whether the number falls later, these runs are too short to tell.
 
 **What it does not show.** That networks generalize, or are robust, because of this.
 """
