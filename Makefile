@@ -64,11 +64,12 @@ bench: $(bench)/.installed $(modern)/.installed  ## measure time and memory besi
 	$(bench)/bin/python benchmarks/scaling.py
 	$(bench)/bin/python docs/paper/tables.py
 
-reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (half an hour)
+reproductions: $(modern)/.installed  ## find published results again and write docs/reproductions (more than an hour)
 	for script in $(filter-out %/pages.py %/reproduction.py,$(wildcard examples/reproductions/*.py)); do \
 	    $(modern)/bin/python $$script --output docs/reproductions || exit 1; \
 	done
 	$(modern)/bin/python examples/reproductions/pages.py docs/reproductions
+	$(modern)/bin/python docs/paper/tables.py
 
 scorecards: $(modern)/.installed  ## score all measures on the zoos' records and write docs/scorecards (ten minutes)
 	OMP_NUM_THREADS=1 $(modern)/bin/python benchmarks/zoo/page.py
