@@ -76,8 +76,8 @@ def main() -> None:
     bench = Benchmark("callbacks", __doc__, packages, THREADS)
     epochs = 1 if bench.quick else EPOCHS
     bench.result |= {"epochs": epochs, "bar": BAR}
-    head = "x counted (interval)     of the processor     account  observing   of  in the bar from"
-    print(f"{'plain':>34}  {head}")
+    head = "x counted (interval)     of the processor     account  observing   of"
+    print(f"{'plain':>34}  {head}  in the bar from  difference")
     for title, (name, _) in bench.chosen(FRAMEWORKS).items():
         bench.result["cases"][title] = measured(name, epochs, bench.asked.rounds)
         show(title, bench.result["cases"][title])

@@ -47,8 +47,8 @@ class Analyzer(Protocol):
 def registered_analyzers() -> dict[str, EntryPoint]:
     """Return every installed analyzer by name, geomprobe's and third parties', not yet imported.
 
-    A package offers one by an entry point in the group ``geomprobe.analyzers``. One that was
-    installed after this was first called is seen once it is asked for by name.
+    A package offers one by an entry point in the group ``geomprobe.analyzers``. What is installed,
+    removed or changed after the first call is seen once a name is asked for that is not there.
     """
     return dict(_registered(entry_points, tuple(sys.path)))
 

@@ -113,7 +113,9 @@ def test_surfaces_are_measured_and_losses_are_those_of_plain_passes(tmp_path):
 @pytest.mark.long
 def test_a_watched_training_is_timed_beside_the_same_training(tmp_path):
     (row,) = measured(tmp_path, "callbacks.py", "--cases", "plain", "--rounds", "1").values()
-    assert row["ratio_counted"]["median"] > 0
+    for ratio in ("ratio_counted", "ratio_counted_of_the_processor"):
+        assert row[ratio]["median"] > 0
+    assert 0 < row["account_of_counting"] < 1
     assert row["observations"] >= 1
     assert row["difference"] == 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -70,8 +70,8 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
     Notes
     -----
     Costs one copy of the buffers. A buffer is written back only if it has changed, so that a graph
-    waiting for its backward pass is not invalidated. Recurrent layers on a CUDA device do without
-    cuDNN, which has no backward pass in evaluation mode.
+    waiting for its backward pass is not invalidated. With recurrent layers on a CUDA device
+    cuDNN is off meanwhile, since it has no backward pass for them in evaluation mode.
     """
     modules = list(model.modules())
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in modules]
@@ -94,12 +94,19 @@ def quiet(model: nn.Module) -> Iterator[nn.Module]:
                     buffer.copy_(value)
 
 
-def _differentiable(modules: Iterable[nn.Module]) -> AbstractContextManager[None]:
-    """Switch off cuDNN where there is a recurrent layer on a CUDA device."""
+@contextmanager
+def _differentiable(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Switch off cuDNN for a while where there is a recurrent layer on a CUDA device."""
     recurrent = (m for m in modules if isinstance(m, nn.RNNBase))
-    if any(weight.is_cuda for module in recurrent for weight in module.parameters()):
-        return torch.backends.cudnn.flags(enabled=False)
-    return nullcontext()
+    if not any(weight.is_cuda for module in recurrent for weight in module.parameters()):
+        yield
+        return
+    # This alone: its other flags cannot be read where precisions are set operation by operation.
+    before, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
 
 
 def _put_back(now: dict[str, Any], before: dict[str, Any]) -> None:

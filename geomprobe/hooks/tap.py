@@ -220,7 +220,9 @@ class Tap:
         self._counted = max(self._counted, samples)
 
     def _end(self) -> None:
-        if self._batch is None or not self._hears() or self._thread != threading.get_ident():
+        if self._batch is None or _captured() or not self._hears():
+            return
+        if self._thread != threading.get_ident():
             return
         if self._depth:
             self._depth -= 1

@@ -10,9 +10,10 @@ from geomprobe.storage import Array
 def on_device(array: Array, device: torch.device) -> torch.Tensor:
     """Return an array on a device, without waiting for what that has still to do."""
     tensor = torch.from_numpy(array)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    if device.type != "cuda":
+        return tensor.to(device)
+    with torch.cuda.device(device):
+        return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class Copy:
@@ -28,8 +29,10 @@ class Copy:
         if not tensor.is_cuda:
             self._values = tensor.to("cpu", torch.float32)
             return
-        self._values = torch.empty(tensor.shape, dtype=torch.float32, device="cpu", pin_memory=True)
         with torch.cuda.device(tensor.device):
+            self._values = torch.empty(
+                tensor.shape, dtype=torch.float32, device="cpu", pin_memory=True
+            )
             self._values.copy_(tensor.to(torch.float32), non_blocking=True)
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._done.record()

@@ -169,7 +169,7 @@ class FisherGram(ByValue):
         """
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
-        whole = np.eye(len(self.gram)) + scale * self.gram
+        whole = np.eye(len(self.gram)) + scale * self.gram.astype(np.float64)
         return float(2 * np.log(np.diagonal(np.linalg.cholesky(whole))).sum())
 
     def eigenvectors(self, k: int = 1) -> tuple[Array, list[dict[str, Tensor]]]:

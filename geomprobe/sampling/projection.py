@@ -12,6 +12,8 @@ from torch.nn.functional import pad
 _UNIT = 64
 #: Coordinates that are folded at a time.
 _SLICE = 1 << 20
+#: Coordinates that are spread at a time on a device that is not the CPU.
+_COLUMNS = 1 << 15
 #: Most coordinates that are spread together: see :mod:`geomprobe.sampling.scatter`.
 _LANES = 64
 
@@ -58,9 +60,10 @@ class SparseProjection:
     Time is O(nonzeros min(dim, C) + dim) a row. Memory is 4 (1 + nonzeros/l) min(dim, C) bytes, and
     dim/16 more where rows are folded; on every other device that rows come from, 4 (1 + nonzeros)
     min(dim, C) and dim/16. Working memory is a float32 copy of rows in half precision and of those
-    whose length is no multiple of l, and 12 C bytes where rows are folded. On the CPU the same rows
-    give the same bits, on any number of threads and whatever rows stand beside them; on other
-    devices, and for a vector in pieces, sums may differ in their last bits.
+    whose length is no multiple of l, 12 C bytes where rows are folded, and on devices other than
+    the CPU two copies of 2^15 coordinates of each row. On the CPU the same rows give the same bits,
+    on any number of threads and whatever rows stand beside them; on other devices, and for a vector
+    in pieces, sums may differ in their last bits.
 
     References
     ----------
@@ -156,11 +159,13 @@ class SparseProjection:
     def _by_index(self, rows: torch.Tensor, here: slice) -> torch.Tensor:
         """Spread some runs, coordinate by coordinate; whole columns, which takes fewer steps."""
         outputs, signs = self._outputs_on(rows.device)
-        some = slice(here.start * self._lanes, here.stop * self._lanes)
-        columns = (rows * signs[some].to(rows.dtype)).t().contiguous()
-        image = rows.new_zeros(self.k, len(rows))
-        for block in outputs[:, some]:
-            image.index_add_(0, block, columns)
+        image, first = rows.new_zeros(self.k, len(rows)), here.start * self._lanes
+        for begin in range(0, rows.shape[1], _COLUMNS):
+            part = rows[:, begin : begin + _COLUMNS]
+            some = slice(first + begin, first + begin + part.shape[1])
+            columns = (part * signs[some].to(rows.dtype)).t().contiguous()
+            for block in outputs[:, some]:
+                image.index_add_(0, block, columns)
         return image.t()
 
     def _outputs_on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -276,11 +276,12 @@ class Reservoir:
         """Take in the copies that have arrived; leave so many rows on their way, or fewer."""
         pending = sum(len(slots) for _, slots in self._arriving)
         while self._arriving and (pending > at_most or self._arriving[0][0].arrived):
-            copy, slots = self._arriving.pop(0)
+            copy, slots = self._arriving[0]
             rows = copy.numpy()
             if not self._rows.size:
                 self._rows = np.empty((self.choice.capacity, rows.shape[1]), np.float32)
             self._rows[slots] = rows
+            del self._arriving[0]
             pending -= len(slots)
 
     def _label(self, slots: Array, labels: Array) -> None:

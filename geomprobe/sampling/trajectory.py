@@ -98,9 +98,9 @@ class TrajectoryRecorder:
     float32; where one is float64, all are recorded in it. Tied parameters count once.
 
     A look takes O(p) time for p parameters. Memory is a copy of the parameters, the projection (at
-    most 320 max(8 dim, 4096) + p/16 bytes), ``points`` or ``window`` times ``dim`` numbers, and a
-    few megabytes to work in. The copy stays on the device of the parameters where they share one
-    that has float64, and on the CPU otherwise.
+    most 1280 max(8 dim, 4096) + p/16 bytes, and as much again on another device), ``points`` or
+    ``window`` times ``dim`` numbers, and a few megabytes to work in. The copy stays on the device
+    of the parameters where they share one that has float64, and on the CPU otherwise.
     """
 
     def __init__(
