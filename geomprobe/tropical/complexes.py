@@ -272,8 +272,8 @@ def _found(
     tape: Tape, chart: Chart, low: Array, high: Array, share: float, whole: bool = False
 ) -> Found:
     # On a line through all of a whole space, rounding would not tell breakpoints near zero apart.
-    ends = (low.clip(-CUBE), high.clip(max=CUBE)) if whole else (low, high)
-    limit = room_for_vertices(tape, chart, *ends, share, 2 if whole else 1)
+    start, end = (low.clip(-CUBE), high.clip(max=CUBE)) if whole else (low, high)
+    limit = room_for_vertices(tape, chart, start, end, share, 2 if whole else 1)
     try:
         return enumerated(tape, chart, low, high, limit, whole=whole)
     except TooManyInputs as reached:
