@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral
 from typing import Any, TypeVar
 
 import numpy as np
@@ -151,17 +151,17 @@ def require_counts(least: int, **values: Any) -> None:
     Raises
     ------
     TypeError
-        It is no number, as a text is.
+        It is no whole number: a text, or a float, even one without a fraction.
     ValueError
-        It is too small, or has a fraction.
+        It is too small.
     """
     for name, value in values.items():
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, Real):
+        if isinstance(value, bool) or not isinstance(value, Integral):
             raise TypeError(f"{name} must be a whole number such as {least + 9}, got {value!r}")
-        if not (float(value) >= least and float(value).is_integer()):
-            raise ValueError(f"{name} must be at least {least} and a whole number, got {value}")
+        if int(value) < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 @dataclass(frozen=True)

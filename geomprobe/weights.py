@@ -108,27 +108,54 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> torch.op
         raise FileFormatError(
             f"{path} holds no state of an optimizer, nor one under {', '.join(_OPTIMIZER_STATES)}"
         )
+    expected = set(optimizer.defaults)  # Loading adds to them.
     try:
         optimizer.load_state_dict(dict(found))
     except (ValueError, KeyError) as error:
         raise FileFormatError(f"{path} is of another optimizer: {error}") from error
     options = set.intersection(*map(set, optimizer.param_groups))
-    if lacking := sorted(optimizer.defaults.keys() - options):
+    if lacking := sorted(expected - options):
         raise FileFormatError(
             f"{path} is of another optimizer than {type(optimizer).__name__}: it has no "
             f"{', '.join(lacking)}"
         )
+    for parameter, state in optimizer.state.items():
+        if reason := _misfit(parameter, state, optimizer):
+            raise FileFormatError(f"{path} is of an optimizer of other parameters: {reason}")
     return optimizer
 
 
-def nan_in(model: nn.Module) -> str:
+def _misfit(
+    parameter: torch.Tensor, state: Mapping[str, Any], optimizer: torch.optim.Optimizer
+) -> str:
+    """Say how no tensor of a state is of a parameter's shape; empty where one is, or none is there.
+
+    One that is factored (Adafactor) has some of the parameter's sizes in their order, and that of
+    LBFGS is of all parameters at once.
+    """
+    held = {
+        name: tuple(tensor.shape)
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor) and tensor.numel() > 1
+    }
+    total = sum(one.numel() for group in optimizer.param_groups for one in group["params"])
+    for shape in held.values():
+        sizes = iter(parameter.shape)
+        if all(size in sizes for size in shape if size != 1) or shape == (total,):
+            return ""
+    return "; ".join(
+        f"{name} is {shape}, its parameter {tuple(parameter.shape)}" for name, shape in held.items()
+    )
+
+
+def nan_in(model: nn.Module, *, buffers: bool = True) -> str:
     """Name the parameters and buffers that hold NaN, and say what to do; empty where none does."""
-    named = [*model.named_parameters(), *model.named_buffers()]
+    named = [*model.named_parameters(), *(model.named_buffers() if buffers else ())]
     spoilt = [name for name, tensor in named if _holds_nan(tensor)]
     if not spoilt:
         return ""
     return (
-        f"{len(spoilt)} of {len(named)} parameters and buffers hold NaN."
+        f"{len(spoilt)} of {len(named)} parameters{' and buffers' if buffers else ''} hold NaN."
         f"{_listing('They are', spoilt)} The training has diverged, or the file is damaged: take "
         "an earlier checkpoint, and train with a smaller learning rate or clipped gradients"
     )
@@ -137,7 +164,10 @@ def nan_in(model: nn.Module) -> str:
 def _holds_nan(tensor: Any) -> bool:
     local = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     readable = not is_lazy(local) and local.is_floating_point() and not local.is_meta
-    return readable and local.layout is torch.strided and bool(local.detach().isnan().any())
+    try:
+        return readable and local.layout is torch.strided and bool(local.detach().isnan().any())
+    except RuntimeError:  # Some kinds of tensors, such as nested ones, cannot be asked.
+        return False
 
 
 def _unpickled(path: PathLike) -> dict[str, torch.Tensor]:

@@ -9,8 +9,8 @@ from geomprobe.exceptions import FileFormatError
 from geomprobe.weights import load_optimizer, load_weights, nan_in
 
 
-def network():
-    return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 1))
+def network(width=3):
+    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model."])
@@ -134,6 +134,20 @@ def test_the_state_of_an_optimizer_arrives_alone_or_in_a_checkpoint(tmp_path):
             )
 
 
+@pytest.mark.parametrize("kind", ["LBFGS", "Adafactor", "Adadelta", "ASGD"])
+def test_states_of_other_shapes_than_the_parameters_are_loaded_too(tmp_path, kind):
+    if not hasattr(torch.optim, kind):
+        pytest.skip(f"this PyTorch has no {kind}")
+    model = network()
+    made, loaded = (getattr(torch.optim, kind)(model.parameters()) for _ in range(2))
+    model(torch.randn(4, 2)).square().sum().backward()
+    for _ in range(3):
+        made.step(lambda: model(torch.ones(4, 2)).square().sum())
+    torch.save(made.state_dict(), tmp_path / "state.pt")
+    load_optimizer(loaded, tmp_path / "state.pt")
+    assert len(loaded.state) == len(made.state)
+
+
 class Held:
     """What is no plain type."""
 
@@ -145,8 +159,9 @@ class Held:
         (network().state_dict(), "holds no state of an optimizer, nor one under optimizer, "),
         (stepped(model=nn.Linear(2, 2)).state_dict(), "is of another optimizer: loaded state dict"),
         (stepped(torch.optim.SGD, lr=0.1).state_dict(), "than Adam: it has no .*betas"),
+        (stepped(model=network(5)).state_dict(), r"exp_avg is \(5, 2\), its parameter \(3, 2\)"),
     ],
-    ids=["object", "weights", "other model", "other kind"],
+    ids=["object", "weights", "other model", "other kind", "other shapes"],
 )
 def test_what_is_no_state_of_this_optimizer_is_refused(tmp_path, held, said):
     torch.save(held, tmp_path / "state.pt")
@@ -162,3 +177,8 @@ def test_weights_that_hold_nan_are_named():
         model[0].bias[0] = torch.inf  # As masks are, on purpose.
     assert nan_in(model).startswith("1 of 9 parameters and buffers hold NaN. They are: 2.weight.")
     assert nan_in(nn.LazyLinear(3)) == nan_in(nn.Linear(2, 2, device="meta")) == ""
+    model = nn.Linear(2, 2)
+    model.nested = nn.Parameter(torch.nested.nested_tensor([torch.ones(1), torch.ones(2)]))
+    model.register_buffer("unused", torch.full((2,), torch.nan))
+    assert "1 of 4 parameters and buffers hold NaN. They are: unused." in nan_in(model)
+    assert nan_in(model, buffers=False) == ""

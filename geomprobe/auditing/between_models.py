@@ -11,7 +11,7 @@ from geomprobe.analyzer import Analyzer
 from geomprobe.auditing.notation import spaced
 from geomprobe.auditing.report import AuditReport, listed
 from geomprobe.auditing.run import audit
-from geomprobe.evidence import Loss
+from geomprobe.evidence import Loss, require_counts
 from geomprobe.hooks.names import ROOT
 from geomprobe.landscape.analyzers import BarriersBetween, CurveBetween, LineBetween
 from geomprobe.sampling.collect import sample_of
@@ -35,7 +35,8 @@ def between(
     ----------
     models : mapping of str to torch.nn.Module
         Two or more of one architecture by name, left as they were. One that is of another
-        architecture is a failed finding that says how it differs.
+        architecture is a failed finding that says how it differs. One after the first that is named
+        "model" is called "model (other)" in findings, where "model" is of all together.
     data
         As for :func:`~geomprobe.audit`, with targets: those of the training, or like them.
     loss : callable, optional
@@ -61,22 +62,30 @@ def between(
     Raises
     ------
     ValueError
-        Fewer than two models, or no data.
+        Fewer than two models, no data, or fewer than two samples.
     """
     if len(models) < 2 or data is None:
         raise ValueError(
             f"what lies between models takes two or more, and data: got {len(models)} models and "
             f"{'no data' if data is None else 'data'}"
         )
-    (_, first), *others = models.items()
+    require_counts(2, samples=samples)
+    (title, first), *others = models.items()
+    own = "model"
+    while own in models:
+        own += " (other)"
     if analyzers is None:
         kept = None if test is None else sample_of(test, first, samples, seed=seed)
-        analyzers = [LineBetween(test=kept), BarriersBetween(), CurveBetween(test=kept)]
+        analyzers = [
+            LineBetween(test=kept, max_samples=samples),
+            BarriersBetween(max_samples=samples, first=title),
+            CurveBetween(test=kept, max_samples=samples),
+        ]
     return audit(
         first,
         data,
         loss=loss,
-        others=dict(others),
+        others={own if name == "model" else name: other for name, other in others},
         layers=ROOT,
         analyzers=analyzers,
         points=1,

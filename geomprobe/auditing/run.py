@@ -80,8 +80,9 @@ def audit(
         That of the model's parameters, in the state that the training left it in. The analyzers
         that need one then run by default.
     others : mapping of str to torch.nn.Module, optional
-        Models of the same architecture by name, left as they were. The analyzers of what lies
-        between models then run by default, and speak of each by its name.
+        Models of the same architecture by name, left as they were; none is named "model", which is
+        the audited one. The analyzers of what lies between models then run by default, and speak of
+        each by its name.
     seed : int
         The same seed, model and data give the same report.
     budget_minutes : float, optional
@@ -114,8 +115,13 @@ def audit(
     with streams_kept():
         chosen = resolve_analyzers(analyzers)
     require_loss(loss)
-    if not all(isinstance(other, nn.Module) for other in (others or {}).values()):
+    named = {} if others is None else others
+    if not isinstance(named, Mapping) or not all(
+        isinstance(other, nn.Module) for other in named.values()
+    ):
         raise TypeError(f"others must be models by name, got {others!r}")
+    if "model" in named:
+        raise ValueError("in findings 'model' is the audited model: give the other another name")
     optimizer = unwrap_optimizer(optimizer)
     if analyzers is None:
         given = {"trajectory": trajectory, "optimizer": optimizer, "others": others or None}

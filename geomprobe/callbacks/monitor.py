@@ -27,7 +27,7 @@ from geomprobe.hooks.masks import Mask
 from geomprobe.hooks.optimizers import unwrap_optimizer
 from geomprobe.hooks.quiet import quiet, streams_kept
 from geomprobe.hooks.selection import Layers, unwrap
-from geomprobe.processes import from_first, place
+from geomprobe.processes import from_first, place, to_all
 from geomprobe.progress import without_progress
 from geomprobe.sampling.collect import sample_of
 from geomprobe.sampling.store import CloudStore
@@ -386,7 +386,7 @@ class Monitor:
         findings: tuple[Finding, ...] = ()
         analysis = None
         try:
-            if reason := from_first(nan_in(self._model)):
+            if reason := next(filter(None, to_all(nan_in(self._model, buffers=False))), ""):
                 raise ValueError(reason)
             with quiet(self._model), without_progress():
                 evidence = self._source.evidence()

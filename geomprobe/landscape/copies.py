@@ -56,13 +56,13 @@ def outputs_of(model: nn.Module, data: Samples) -> list[Tensor]:
 
 
 def require_alike(models: Mapping[str, nn.Module]) -> None:
-    """Raise ValueError unless the tensors of all models have the same names and shapes."""
+    """Raise ValueError unless the tensors of all models have the same names, shapes and dtypes."""
     (first, model), *others = models.items()
-    expected = {name: tuple(tensor.shape) for name, tensor in state_of(unwrap(model)).items()}
+    expected = {name: (tuple(t.shape), t.dtype) for name, t in state_of(unwrap(model)).items()}
     if not expected:
         raise ValueError(f"{first} has no parameters")
     for title, other in others:
-        found = {name: tuple(tensor.shape) for name, tensor in state_of(unwrap(other)).items()}
+        found = {name: (tuple(t.shape), t.dtype) for name, t in state_of(unwrap(other)).items()}
         if found == expected:
             continue
         missing = sorted(expected.keys() ^ found.keys())
@@ -71,7 +71,13 @@ def require_alike(models: Mapping[str, nn.Module]) -> None:
             what = f"{missing[0]!r} is in {where} only"
         else:
             name = next(name for name in expected if expected[name] != found[name])
-            what = f"{name!r} has shape {expected[name]} in {first} and {found[name]} in {title}"
+            (shape, dtype), (its_shape, its_dtype) = expected[name], found[name]
+            if shape == its_shape:
+                raise ValueError(
+                    f"the models are not of one precision: {name!r} is {dtype} in {first} and "
+                    f"{its_dtype} in {title}; model.to(dtype) gives a model another"
+                )
+            what = f"{name!r} has shape {shape} in {first} and {its_shape} in {title}"
         raise ValueError(f"the models are not of one architecture: {what}")
 
 

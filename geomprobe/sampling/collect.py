@@ -231,11 +231,12 @@ def _run(model: torch.nn.Module, batch: Samples) -> None:
 
 def _to_give_pairs(names: list[str]) -> str:
     """Tell what to write where the model does not take the entries of a dict by their names."""
-    targets = names[1] if len(names) == 2 else "labels"
+    targets = repr(names[1]) if len(names) == 2 else "TARGETS"
+    told = "" if len(names) == 2 else ", with the key of the targets for TARGETS"
     return (
         f". A batch that is a dict is given to the model by name, here {', '.join(names)}. If the "
-        "model takes other names, or one of these is the targets, give pairs, such as\n"
-        f"    pairs = [(batch[{names[0]!r}], batch[{targets!r}]) for batch in loader]\n"
+        f"model takes other names, or one of these is the targets, give pairs{told}, such as\n"
+        f"    pairs = [(batch[{names[0]!r}], batch[{targets}]) for batch in loader]\n"
         "    report = gp.audit(model, pairs, ...)  # or Monitor(model, probe_data=pairs, ...)"
     )
 

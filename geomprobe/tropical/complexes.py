@@ -271,7 +271,9 @@ def _recorded(model: nn.Module, low: Array, high: Array) -> tuple[Tape, Chart]:
 def _found(
     tape: Tape, chart: Chart, low: Array, high: Array, share: float, whole: bool = False
 ) -> Found:
-    limit = room_for_vertices(tape, chart, low, high, share, 2 if whole else 1)
+    # On a line through all of a whole space, rounding would not tell breakpoints near zero apart.
+    start, end = (low.clip(-CUBE), high.clip(max=CUBE)) if whole else (low, high)
+    limit = room_for_vertices(tape, chart, start, end, share, 2 if whole else 1)
     try:
         return enumerated(tape, chart, low, high, limit, whole=whole)
     except TooManyInputs as reached:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from geomprobe.storage import Array
-from geomprobe.tropical.branches import hinges
+from geomprobe.tropical.branches import FAR, hinges
 from geomprobe.tropical.far import Heights, above_zero, last_crossing, lengthened
 from geomprobe.tropical.signs import ZERO, extent, roomy
 from geomprobe.tropical.skeleton import Skeleton
@@ -103,8 +103,13 @@ class Space(Skeleton):
         thresholds, slopes = hinges(kink, entries)
         branch = (heights.flatten(1)[:, None] > thresholds).sum(1)
         slope = slopes.gather(0, branch).reshape(heights.shape)
-        # What an operation adds to the slope, where the height has lost its last digits.
-        far = values - slope * heights + slope * offsets
+        # What an operation adds to the slope, from where its branch is nearest to zero: the heights
+        # have lost their last digits.
+        border = torch.full_like(thresholds[:1], FAR)
+        bounds = torch.cat([-border, thresholds, border])
+        low, high = bounds.gather(0, branch), bounds.gather(0, branch + 1)
+        near = low.clamp(min=0).minimum(high).reshape(heights.shape)
+        far = kink.function(near) + slope * (offsets - near)
         rows = torch.zeros_like(entries)
         rows[1::2] = torch.where(directions == 0, values, far)
         rows[2::2] = slope * directions

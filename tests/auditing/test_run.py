@@ -273,8 +273,9 @@ def test_real_analyzers_fit_into_a_budget_and_the_plan_is_in_the_facts():
     [
         ({"n_train": "600"}, TypeError, "n_train must be a whole number such as 10, got '600'"),
         ({"samples": True}, TypeError, "samples must be a whole number"),
-        ({"points": 9.5}, ValueError, "points must be at least 1 and a whole number, got 9.5"),
-        ({"n_train": float("nan")}, ValueError, "n_train must be at least 1"),
+        ({"points": 20.0}, TypeError, "points must be a whole number such as 10, got 20.0"),
+        ({"n_train": float("nan")}, TypeError, "n_train must be a whole number"),
+        ({"n_train": np.int64(0)}, ValueError, "n_train must be at least 1, got 0"),
     ],
 )
 def test_what_is_no_whole_number_is_refused_in_words(wrong, error, said):

@@ -225,6 +225,20 @@ def test_a_process_that_fails_to_collect_is_named_and_none_hangs(in_processes):
     assert "process 1: ValueError" in first[0]
 
 
+def test_weights_that_hold_nan_in_one_process_are_told_of_in_all(in_processes):
+    def job(rank, processes):
+        model = network()
+        if rank == 1:
+            nn.init.constant_(model[0].weight, math.nan)
+        monitor = gp.Monitor(model, (X, Y), every="1 step", analyzers=Spread())
+        with pytest.warns(gp.GeomprobeWarning, match="hold NaN. They are: 0.weight"):
+            monitor.step()
+        return [f.failed for f in monitor.history[0].findings]
+
+    first, second = in_processes(job, 2)
+    assert first == second != [None]
+
+
 def test_the_first_process_decides_what_can_be_afforded(in_processes):
     def job(rank, processes):
         monitor = gp.Monitor(network(), (X, Y), every="1 step", analyzers=Spread(), budget=0.5)

@@ -1,5 +1,6 @@
 """The analyzers of what lies between models, alone, in an audit and on the page of a comparison."""
 
+import copy
 import math
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_of_three_models_there_is_a_matrix_and_of_two_none():
     given = pair(rescale=0)
     assert list(BarriersBetween()(Evidence(**given))) == []
     given["others"]["c"] = network("mlp", seed=2)
-    (found,) = BarriersBetween(points=5)(Evidence(**given))
+    (found,) = BarriersBetween(points=5, first="a")(Evidence(**given))
     models = [given["model"], *given["others"].values()]
     by_hand = connectivity_matrix(models, given["data"], given["loss"], points=5, reset_bn=True)
     np.testing.assert_array_equal(found.arrays["barriers"], by_hand.barriers)
@@ -73,7 +74,7 @@ def test_of_three_models_there_is_a_matrix_and_of_two_none():
     above = by_hand.barriers[[0, 0, 1], [1, 2, 2]]
     assert found.scalars["mean_barrier"].value == pytest.approx(above.mean())
     assert found.scalars["loss_spread"] == by_hand.spread
-    assert found.notes[0] == "Rows and columns: 1. model; 2. b; 3. c."
+    assert found.notes[0] == "Rows and columns: 1. a; 2. b; 3. c."
     (figure,) = path_figures(found)
     assert figure.kind == "barriers"
     assert figure.svg.count("<text") >= 6 + 3 + 3
@@ -177,6 +178,38 @@ def test_the_page_of_a_comparison_shows_what_lies_between_three_checkpoints():
         between(models, None)
 
 
+class Broken(nn.Sequential):
+    def forward(self, x):
+        raise RuntimeError("of another device")
+
+
+def test_an_other_model_that_cannot_be_looked_at_is_a_failed_finding_of_its_own():
+    given = pair()
+    double = copy.deepcopy(given["model"]).double()
+    given["others"] = {"a": double, "b": Broken(*network("mlp")), "c": given["others"]["b"]}
+    for analyzer in (LineBetween(points=3), CurveBetween(steps=1, points=3)):
+        a, b, c = analyzer(Evidence(**given))
+        assert "'0.weight' is torch.float32 in " in a.failed
+        assert "of another device" in (b.failed or b.scalars["barrier"].note)
+        assert (a.subject, b.subject, c.subject, c.failed) == ("a", "b", "c", None)
+
+
+def test_names_of_models_and_samples_reach_the_analyzers(monkeypatch):
+    import geomprobe.auditing.between_models as module
+
+    first, inputs = network("mlp"), torch.randn(4, 6)
+    monkeypatch.setattr(module, "audit", lambda *_, **given: given)
+    given = between({"x": first, "model": first, "y": first}, inputs, samples=600)
+    assert list(given["others"]) == ["model (other)", "y"]
+    assert [analyzer.max_samples for analyzer in given["analyzers"]] == [600] * 3
+    assert given["analyzers"][1].first == "x"
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="'model' is the audited model"):
+        gp.audit(first, inputs, others={"model": first})
+    with pytest.raises(TypeError, match="others must be models"):
+        gp.audit(first, inputs, others=[first])
+
+
 @pytest.mark.parametrize(
     ("analyzer", "options"),
     [(LineBetween, {"points": 2}), (CurveBetween, {"steps": 0}), (BarriersBetween, {"points": 2})],
@@ -184,3 +217,5 @@ def test_the_page_of_a_comparison_shows_what_lies_between_three_checkpoints():
 def test_bad_parameters(analyzer, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         analyzer(**options)
+    with pytest.raises(TypeError, match="points must be a whole number"):
+        analyzer(points=5.5)

@@ -117,10 +117,14 @@ def test_the_lines_that_a_refusal_of_dicts_names_work():
     with pytest.raises(ValueError, match="given to the model by name, here image") as refusal:
         collect(gp.Probe(model, "4"), loader)
     line = next(line for line in str(refusal.value).splitlines() if "pairs =" in line)
-    names = {"loader": loader}
+    names = {"loader": loader, "TARGETS": "labels"}
     exec(line.strip(), names)
     evidence = collect(gp.Probe(model, "4"), names["pairs"])
     assert np.array_equal(evidence.clouds["4"].labels, Y[:20])
 
     with pytest.raises(ValueError, match=r"\(batch\['x'\], batch\['y'\]\) for batch in loader"):
         collect(gp.Probe(model, "4"), [{"x": X, "y": Y}])
+    with pytest.raises(
+        ValueError, match=r"for TARGETS, such as\n.*\(batch\['x'\], batch\[TARGETS\]\)"
+    ):
+        collect(gp.Probe(model, "4"), [{"x": X, "more": X, "y": Y}])

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from geomprobe.evidence import Evidence, Loss, Samples
+from geomprobe.evidence import Evidence, Loss, Samples, require_counts
 from geomprobe.findings import Estimate, Finding
 from geomprobe.landscape.alignment import Alignment, align, distance
 from geomprobe.landscape.analyzers.surface import NO_LOSS
@@ -76,19 +76,21 @@ class LineBetween:
     }
 
     def __post_init__(self) -> None:
-        _require(points=(self.points, 3), max_samples=(self.max_samples, 2))
+        require_counts(3, points=self.points)
+        require_counts(2, max_samples=self.max_samples)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding for each other model."""
         assert evidence.model is not None
         data, thinned = evidence.at_most(self.max_samples)
         for name, other in evidence.others.items():
+            notes = [thinned] if thinned else []
             try:
                 require_alike({"the model": evidence.model, name: other})
-            except ValueError as reason:
-                yield Finding(self.name, name, failed=str(reason))
-                continue
-            yield self._between(evidence, name, other, data, [thinned] if thinned else [])
+                found = self._between(evidence, name, other, data, notes)
+            except Exception as reason:
+                found = Finding(self.name, name, failed=_why(reason))
+            yield found
 
     def _between(
         self, evidence: Evidence, name: str, other: nn.Module, data: Samples, notes: list[str]
@@ -167,13 +169,9 @@ class CurveBetween:
     }
 
     def __post_init__(self) -> None:
-        _require(
-            bends=(self.bends, 1),
-            steps=(self.steps, 1),
-            batch_size=(self.batch_size, 2),
-            points=(self.points, 3),
-            max_samples=(self.max_samples, 2),
-        )
+        require_counts(1, bends=self.bends, steps=self.steps)
+        require_counts(2, batch_size=self.batch_size, max_samples=self.max_samples)
+        require_counts(3, points=self.points)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding for each other model."""
@@ -193,8 +191,8 @@ class CurveBetween:
                     random_state=evidence.seed,
                 )
                 line = linear_barrier(*ends, points=self.points, reset_bn=True)
-            except ValueError as reason:
-                yield Finding(self.name, name, failed=str(reason))
+            except Exception as reason:
+                yield Finding(self.name, name, failed=_why(reason))
                 continue
             scalars = {"curve_barrier": curve.barrier}
             if curve.test is not None:
@@ -217,6 +215,8 @@ class BarriersBetween:
         Take the running statistics of batch normalization anew at each.
     max_samples : int
         Of more samples, so many are drawn at random.
+    first : str
+        What the model is called, before the others.
 
     Notes
     -----
@@ -227,6 +227,7 @@ class BarriersBetween:
     points: int = 11
     reset_bn: bool = True
     max_samples: int = 512
+    first: str = "model"
 
     name: ClassVar[str] = "connectivity_matrix"
     needs: ClassVar[frozenset[str]] = _NEEDS
@@ -242,7 +243,8 @@ class BarriersBetween:
     }
 
     def __post_init__(self) -> None:
-        _require(points=(self.points, 3), max_samples=(self.max_samples, 2))
+        require_counts(3, points=self.points)
+        require_counts(2, max_samples=self.max_samples)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about all of several models."""
@@ -250,7 +252,7 @@ class BarriersBetween:
         if len(evidence.others) < 2:
             return
         data, thinned = evidence.at_most(self.max_samples)
-        names = ["model", *evidence.others]
+        names = [self.first, *evidence.others]
         try:
             found = connectivity_matrix(
                 [evidence.model, *evidence.others.values()],
@@ -276,10 +278,10 @@ class BarriersBetween:
         yield Finding(self.name, "model", scalars, arrays, notes)
 
 
-def _require(**given: tuple[int, int]) -> None:
-    for name, (value, least) in given.items():
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+def _why(error: Exception) -> str:
+    """Return the reason for which nothing is found about one other model."""
+    told = isinstance(error, ValueError)  # Of our own, in words.
+    return str(error) if told else f"{type(error).__name__}: {error}"
 
 
 def _given(loss: Loss | None) -> Loss:
