@@ -12,8 +12,6 @@ from torch import nn
 
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.tropical import region_complex, slice_regions
-from geomprobe.tropical.complexes import _recorded
-from geomprobe.tropical.enumeration import enumerated
 from tests.tropical.networks import he_network
 
 
@@ -436,21 +434,6 @@ def test_infinite_and_large_bounds_leave_what_they_do_not_reach(d):
     assert found.certified
     assert found.f_vector == plain.f_vector
     assert found.linear_regions == plain.linear_regions
-
-
-@pytest.mark.parametrize("act", [nn.Softshrink, nn.Hardtanh])
-def test_what_a_bend_adds_takes_no_digits_of_the_vertices_of_a_whole_space(act):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 3), act(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 1))
-    model.double()
-    cube = np.full(3, 1e8)
-    tape, chart = _recorded(model, -cube, cube)
-    found = enumerated(tape, chart, -cube, cube, 10**4, whole=True)
-    distances = np.linalg.norm(found.vertices, axis=1)
-    inner = distances < 0.99 * np.linalg.norm(found.border[0], axis=1).min()
-    assert inner.sum() > 20
-    by_model = model(torch.from_numpy(found.vertices[inner])).detach().numpy()
-    np.testing.assert_allclose(found.outputs[inner], by_model, rtol=1e-12, atol=1e-12)
 
 
 def test_how_many_vertices_of_a_whole_space_to_expect_does_not_depend_on_its_scale():
