@@ -1,5 +1,6 @@
-"""Settings of all tests, and a way to run a job in several processes of torch.distributed."""
+"""Settings and fixtures of all tests."""
 
+import copy
 import os
 import pickle
 import traceback
@@ -61,3 +62,17 @@ def _worker(job, rank, processes, folder):
     except Exception:
         outcome = traceback.format_exc()
     (folder / f"{rank}.pkl").write_bytes(pickle.dumps(outcome))
+
+
+@pytest.fixture
+def moved():
+    """Returns a copy of a model whose parameters are moved by a share of their cosines."""
+
+    def move(model, share):
+        copied = copy.deepcopy(model)
+        with torch.no_grad():
+            for parameter in copied.parameters():
+                parameter += share * parameter.cos()
+        return copied
+
+    return move

@@ -1,7 +1,5 @@
 """A default device of the user's does not reach what geomprobe makes for itself."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -33,17 +31,8 @@ def trained():
 ANALYZERS = sorted({*gp.registered_analyzers()} - {"region_crossings"})
 
 
-def others(model):
-    shifted = [copy.deepcopy(model), copy.deepcopy(model)]
-    for k, other in enumerate(shifted, start=1):
-        with torch.no_grad():
-            for parameter in other.parameters():
-                parameter += 0.02 * k * parameter.cos()
-    return {"b": shifted[0], "c": shifted[1]}
-
-
 @pytest.mark.parametrize("analyzer", ANALYZERS)
-def test_findings_are_the_same(trained, analyzer):
+def test_findings_are_the_same(trained, moved, analyzer):
     model, x, y, optimizer, path = trained
     if analyzer == "layer_topology":
         analyzer = LayerTopology(n_neighbors=3)
@@ -55,7 +44,7 @@ def test_findings_are_the_same(trained, analyzer):
         samples=12,
         trajectory=path,
         optimizer=optimizer,
-        others=others(model),
+        others={"b": moved(model, 0.02), "c": moved(model, 0.04)},
         progress=False,
     )
     expected = gp.audit(model, (x, y), **options).findings

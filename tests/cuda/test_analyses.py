@@ -39,17 +39,7 @@ def trained():
     return model.eval(), x, y, optimizer, recorder.trajectory
 
 
-def others(model):
-    """Two other models, on the same device."""
-    shifted = [copy.deepcopy(model), copy.deepcopy(model)]
-    for k, other in enumerate(shifted, start=1):
-        with torch.no_grad():
-            for parameter in other.parameters():
-                parameter += 0.02 * k * parameter.cos()
-    return {"b": shifted[0], "c": shifted[1]}
-
-
-def audited(trained, analyzer, device):
+def audited(trained, moved, analyzer, device):
     model, x, y, optimizer, path = trained
     model = copy.deepcopy(model).to(device)
     twin = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -63,7 +53,7 @@ def audited(trained, analyzer, device):
         samples=32,
         trajectory=path,
         optimizer=twin,
-        others=others(model),
+        others={"b": moved(model, 0.02), "c": moved(model, 0.04)},
         progress=False,
     ).findings
 
@@ -73,11 +63,11 @@ ANALYZERS = sorted({*gp.registered_analyzers()} - {"region_crossings"})
 
 
 @pytest.mark.parametrize("analyzer", ANALYZERS)
-def test_findings_are_those_of_the_cpu(trained, analyzer):
+def test_findings_are_those_of_the_cpu(trained, moved, analyzer):
     if analyzer == "layer_topology":
         analyzer = LayerTopology(n_neighbors=4)
     # What draws from the device's own stream is equal within its error.
-    ours, theirs = (audited(trained, analyzer, device) for device in ("cuda", "cpu"))
+    ours, theirs = (audited(trained, moved, analyzer, device) for device in ("cuda", "cpu"))
     assert all(finding.failed is None for finding in (*ours, *theirs))
     assert [finding.subject for finding in ours] == [finding.subject for finding in theirs]
     for finding, other in zip(ours, theirs, strict=True):
