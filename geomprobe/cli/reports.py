@@ -46,10 +46,11 @@ def compare(
     from geomprobe.auditing import Checkpoints
     from geomprobe.auditing import compare as run
 
+    size = size_for(data, image_size)
     first, second = _reports((a, b))
     names = str(a), str(b)
     named = {names[0]: first, names[1]: second}
-    found = _between(named, model, data, test, loss, image_size, budget_minutes)
+    found = _between(named, model, data, test, loss, size, budget_minutes)
     typer.echo(run(first, second, names=names, between=found).summary())
     if output is not None:
         typer.echo(f"\n{Checkpoints((first, second), names, found).to_html(output)}")
@@ -73,9 +74,10 @@ def rank(
     """
     from geomprobe.auditing import Checkpoints
 
+    size = size_for(data, image_size)
     compared = Checkpoints(_reports(paths), tuple(map(str, paths)))
     named = dict(zip(compared.names, compared.reports, strict=True))
-    found = _between(named, model, data, test, loss, image_size, budget_minutes)
+    found = _between(named, model, data, test, loss, size, budget_minutes)
     compared = replace(compared, between=found)
     typer.echo(compared.summary())
     if output is not None:
@@ -101,13 +103,12 @@ def _between(
     data: str | None,
     test: str | None,
     loss: str | None,
-    image_size: str | None,
+    size: tuple[int, int] | None,
     budget_minutes: float | None,
 ) -> Any:
     """Return what lies between the models of reports; None without their factory."""
     from geomprobe.auditing import between
 
-    size = size_for(data, image_size)
     if model is None:
         return None
     if data is None:

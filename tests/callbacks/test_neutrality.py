@@ -13,6 +13,8 @@ from geomprobe.topology.analyzers import LayerTopology
 STEPS = 50
 # They make thousands of passes, or ask for a longer path, and so look once, at the last step.
 AT_THE_END = ["critical_point", "curvature", "local_learning_coefficient", "trajectory_topology"]
+# They look at other models, which a monitor has none of.
+OF_SEVERAL = ["mode_connectivity", "low_loss_curve", "connectivity_matrix"]
 ONCE = dict(strict=True, every=f"{STEPS} steps", analyzers=AT_THE_END)
 
 
@@ -41,7 +43,7 @@ def transformer():
 
 def options(x, y, folder):
     """Every feature of a monitor."""
-    often = {*gp.registered_analyzers()} - {*AT_THE_END, "layer_topology"}
+    often = {*gp.registered_analyzers()} - {*AT_THE_END, *OF_SEVERAL, "layer_topology"}
     return dict(
         probe_data=(x, y),
         every="25 steps",
