@@ -51,9 +51,9 @@ def _stacked(name: str, values: Sequence[Any]) -> torch.Tensor:
 def _tensor(value: Any) -> torch.Tensor:
     if hasattr(value, "getbands"):  # An image of Pillow.
         return pixels(value)
-    return (
-        value if isinstance(value, torch.Tensor) else torch.tensor(np.asarray(value), device="cpu")
-    )
+    if isinstance(value, torch.Tensor):
+        return value
+    return torch.as_tensor(np.asarray(value), device="cpu")
 
 
 def channels(image: Any) -> int:
