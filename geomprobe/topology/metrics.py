@@ -11,7 +11,10 @@ from geomprobe.storage import Array
 # Squared distances below this share of the squared norms have lost their digits in the product of
 # matrices, and are taken from differences.
 _CANCELLED = 1e-5
-_COLUMNS = 2048
+#: Numbers of the points that are centred and multiplied at a time.
+_SLICE = 1 << 22
+#: Of how many points, or up to twice as many, the mean is taken; it need not be that of all.
+_SEEN_FROM = 64
 
 
 def euclidean_distances(X: Any) -> Array:
@@ -23,10 +26,11 @@ def euclidean_distances(X: Any) -> Array:
 
     Notes
     -----
-    One product of the centred points with themselves in float64, some coordinates at a time:
-    O(n^2 d) time and O(n^2) memory beside the points. Pairs so close that the product cancels are
-    taken from their differences, so that the relative error stays near 1e-10 whatever the mean and
-    the scale of the cloud. Distances whose squares overflow come out as infinity or NaN.
+    One product of the points with themselves in float64, some coordinates at a time, as seen from
+    the mean of some of them: O(n^2 d) time and O(n^2) memory beside the points. Pairs so close that
+    the product cancels are taken from their differences, so that the relative error stays near
+    1e-10 whatever the mean and the scale of the cloud. Distances whose squares overflow come out as
+    infinity or NaN.
     """
     from scipy.linalg.blas import dsyrk
 
@@ -35,11 +39,15 @@ def euclidean_distances(X: Any) -> Array:
     points = np.ascontiguousarray(X, dtype=np.float64)
     # Of BLAS, whose columns are our rows, the upper triangle.
     products = np.zeros((len(points), len(points)), order="F")
+    columns = max(1, _SLICE // len(points))
+    # One array for all blocks, since new ones cost as much as what is written there.
+    centred = np.empty((len(points), min(columns, points.shape[1])))
     with np.errstate(over="ignore", invalid="ignore"):
-        for begin in range(0, points.shape[1], _COLUMNS):
-            block = points[:, begin : begin + _COLUMNS]
-            block = block - block.mean(axis=0)
-            products = dsyrk(1.0, block.T, 1.0, products, trans=1, overwrite_c=1)
+        for begin in range(0, points.shape[1], columns):
+            block = points[:, begin : begin + columns]
+            some = block[:: 1 + len(points) // _SEEN_FROM]
+            here = np.subtract(block, some.mean(axis=0), out=centred[:, : block.shape[1]])
+            products = dsyrk(1.0, here.T, 1.0, products, trans=1, overwrite_c=1)
     distances: Array = products.T
     finish_squares(distances, points, _CANCELLED)
     return distances
