@@ -14,7 +14,7 @@ BENCHMARKS = HERE.parents[1] / "benchmarks" / "results"
 REPRODUCTIONS = HERE.parent / "reproductions"
 
 #: What is measured beside, and is no other program: arithmetic that the task takes, and a grid.
-FLOORS = {"lower_blocks", "all_blocks", "arithmetic", "grid"}
+FLOORS = {"lower_blocks", "all_blocks", "one_call", "arithmetic", "grid"}
 #: Which results are shown, and what was measured there.
 TASKS = {
     "homology": "persistent homology",

@@ -99,8 +99,9 @@ class TrajectoryRecorder:
 
     A look takes O(p) time for p parameters. Memory is a copy of the parameters, the projection (at
     most 1280 max(8 dim, 4096) + p/16 bytes, and as much again on another device), ``points`` or
-    ``window`` times ``dim`` numbers, and a few megabytes to work in. The copy stays on the device
-    of the parameters where they share one that has float64, and on the CPU otherwise.
+    ``window`` times ``dim`` numbers, and a few megabytes to work in; the first projection of a
+    process also loads its compiler, some 130 megabytes. The copy stays on the device of the
+    parameters where they share one that has float64, and on the CPU otherwise.
     """
 
     def __init__(

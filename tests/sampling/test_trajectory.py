@@ -647,6 +647,8 @@ def memory(line):
     with open("/proc/self/status") as file:
         return 1024 * next(int(row.split()[1]) for row in file if row.startswith(line))
 
+# What is compiled is loaded once in a process, and is no matter of the model's size.
+TrajectoryRecorder(nn.Linear(64, 64), dim=64).record(0)
 model = nn.Sequential(*(nn.Linear(2500, 2500, bias=False) for _ in range(4)))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 before = memory("VmRSS")
@@ -665,4 +667,4 @@ def test_25_million_parameters_take_a_copy_of_them_and_little_more():
         [sys.executable, "-c", PEAK], capture_output=True, text=True, check=True, timeout=600
     )
     copy = 4 * 25_000_000
-    assert copy < int(done.stdout) < 2.5 * copy
+    assert copy < int(done.stdout) < 1.3 * copy
