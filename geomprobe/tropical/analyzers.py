@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from torch import nn
 
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import Evidence, require_counts
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.tropical.boundary_distance import distances_on
@@ -73,7 +73,8 @@ class RegionDensity:
     }
 
     def __post_init__(self) -> None:
-        _require_at_least_one(
+        require_counts(
+            1,
             directions=self.directions,
             wall_directions=self.wall_directions,
             max_samples=self.max_samples,
@@ -158,7 +159,7 @@ class RegionCrossings:
     }
 
     def __post_init__(self) -> None:
-        _require_at_least_one(max_samples=self.max_samples)
+        require_counts(1, max_samples=self.max_samples)
 
     @property
     def looks_back(self) -> bool:
@@ -204,9 +205,3 @@ def _undefined(name: str, readings: Mapping[str, str], reason: Exception) -> Fin
     """Return the finding about a model that has no regions."""
     scalars = {scalar: Estimate.undefined(str(reason)) for scalar in readings}
     return Finding(name, "model", scalars)
-
-
-def _require_at_least_one(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be at least 1, got {count}")

@@ -11,13 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geomprobe.evidence import Evidence, Samples
+from geomprobe.evidence import Evidence, Samples, require_counts
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
-from geomprobe.information.analyzers.shared_gram import (
-    drawn_from,
-    require_at_least,
-)
+from geomprobe.information.analyzers.shared_gram import drawn_from
 from geomprobe.information.curvature import Curvature, curvature
 from geomprobe.information.eigenpairs import Eigenpairs, top_eigenpairs
 from geomprobe.information.morse_index import morse_index
@@ -117,11 +114,8 @@ class LossCurvature:
     }
 
     def __post_init__(self) -> None:
-        require_at_least(self.k, 1, "k")
-        if self.max_samples is not None:
-            require_at_least(self.max_samples, 1, "max_samples")
-        require_at_least(self.draws, 2, "draws")
-        require_at_least(self.steps, 2, "steps")
+        require_counts(1, k=self.k, max_samples=self.max_samples)
+        require_counts(2, draws=self.draws, steps=self.steps)
         for name in ("z", "damping"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:

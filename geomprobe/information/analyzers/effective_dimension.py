@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import Evidence, require_counts
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.information.analyzers.shared_gram import (
@@ -18,7 +18,6 @@ from geomprobe.information.analyzers.shared_gram import (
     likelihood_for,
     model_and_samples,
     provenance,
-    require_at_least,
     shared_gram,
 )
 from geomprobe.information.convergence import METHOD, dimension_by_inputs
@@ -97,11 +96,9 @@ class EffectiveDimension:
     }
 
     def __post_init__(self) -> None:
-        if self.max_samples is not None:
-            require_at_least(self.max_samples, 1, "max_samples")
-        require_at_least(self.draws, 0, "draws")
-        if self.n is not None:
-            require_at_least(self.n, 2, "n")
+        require_counts(1, max_samples=self.max_samples)
+        require_counts(0, draws=self.draws)
+        require_counts(2, n=self.n)
         smallest_valid_n(self.gamma)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:

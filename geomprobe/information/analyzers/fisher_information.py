@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import Evidence, require_counts
 from geomprobe.findings import Estimate, Finding
 from geomprobe.information.analyzers.shared_gram import (
     NO_LOSS,
@@ -16,7 +16,6 @@ from geomprobe.information.analyzers.shared_gram import (
     estimate_unless_zero,
     likelihood_for,
     provenance,
-    require_at_least,
     shared_gram,
 )
 from geomprobe.information.gram import FisherGram
@@ -91,8 +90,7 @@ class FisherInformation:
     }
 
     def __post_init__(self) -> None:
-        if self.max_samples is not None:
-            require_at_least(self.max_samples, 1, "max_samples")
+        require_counts(1, max_samples=self.max_samples)
         if not self.kinds or not set(self.kinds) <= set(_KINDS):
             raise ValueError(f"kinds must be some of {_KINDS}, got {self.kinds!r}")
 

@@ -9,12 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import Evidence, require_counts
 from geomprobe.findings import Estimate, Finding
-from geomprobe.information.analyzers.shared_gram import (
-    drawn_from,
-    require_at_least,
-)
+from geomprobe.information.analyzers.shared_gram import drawn_from
 from geomprobe.information.local_learning_coefficient import (
     LocalLearningCoefficient,
     learning_coefficient_grid,
@@ -87,8 +84,7 @@ class LearningCoefficient:
     }
 
     def __post_init__(self) -> None:
-        if self.max_samples is not None:
-            require_at_least(self.max_samples, 3, "max_samples")
+        require_counts(3, max_samples=self.max_samples)
         if self.sensitivity is not None and not 1 < self.sensitivity < math.inf:
             raise ValueError(f"sensitivity must be a factor above 1, got {self.sensitivity}")
 

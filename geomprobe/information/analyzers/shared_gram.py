@@ -92,9 +92,3 @@ def estimate_unless_zero(value: float, stderr: float, n: int, method: str) -> Es
         )
         return Estimate.undefined(reason, n=n, method=method)
     return Estimate(value, stderr, n, method=method)
-
-
-def require_at_least(value: int, least: int, name: str) -> None:
-    """Raise ValueError unless a parameter is large enough."""
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")

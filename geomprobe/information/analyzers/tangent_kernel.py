@@ -9,13 +9,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from geomprobe.evidence import Evidence
+from geomprobe.evidence import Evidence, require_counts
 from geomprobe.findings import Estimate, Finding
 from geomprobe.hooks import quiet
 from geomprobe.information.analyzers.shared_gram import (
     drawn_from,
     model_and_samples,
-    require_at_least,
 )
 from geomprobe.information.spectra import participation_ratio, stable_rank
 from geomprobe.information.tangent_kernel import TangentKernel, ntk
@@ -84,8 +83,7 @@ class NeuralTangentKernel:
     }
 
     def __post_init__(self) -> None:
-        if self.max_samples is not None:
-            require_at_least(self.max_samples, 1, "max_samples")
+        require_counts(1, max_samples=self.max_samples)
 
     def __call__(self, evidence: Evidence) -> Iterator[Finding]:
         """Yield one finding about the model."""
