@@ -1,20 +1,20 @@
 """The same training in a plain loop and in five frameworks, with and without a Monitor.
 
-Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS ROUNDS`` trains in turns without a
-monitor and with one that never observes, then with one of default options, and prints the seconds
-of each training alone, what observing took by the monitor's own account, and by how much the
-trained parameters differ.
+Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS`` trains without a monitor, with
+one that never observes and is told of every other step, and with one of default options, and prints
+the seconds of steps of both kinds, what observing took by the monitor's own account, and by how
+much the trained parameters differ.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 import geomprobe as gp
+from geomprobe.callbacks.shell import FrameworkMonitor
 
 SAMPLES, WIDTH, CLASSES, BATCH = 6_400, 784, 10, 64
 
@@ -33,13 +34,7 @@ KINDS: dict[str, dict[str, Any] | None] = {
     "counted": {"every": "1000000000 steps"},
     "watched": {},
 }
-TURNS = ("plain", "counted")
-Watched = tuple[nn.Module, np.ndarray, gp.Monitor | None]
-
-
-def now() -> np.ndarray:
-    """Return the time on the clock, and the processor's time so far, in seconds."""
-    return np.array([time.perf_counter(), time.process_time()])
+Watched = tuple[nn.Module, gp.Monitor | None]
 
 
 def data() -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,7 +66,6 @@ def plain_loop(epochs: int, options: dict[str, Any] | None) -> Watched:
     monitor = None
     if options is not None:
         monitor = gp.Monitor(model, probe(), steps_per_epoch=len(loader), **options)
-    started = now()
     for _ in range(epochs):
         for x, y in loader:
             loss = functional.cross_entropy(model(x), y)
@@ -82,7 +76,7 @@ def plain_loop(epochs: int, options: dict[str, Any] | None) -> Watched:
                 monitor.step(loss)
     if monitor is not None:
         monitor.close()
-    return model, now() - started, monitor
+    return model, monitor
 
 
 def lightning(epochs: int, options: dict[str, Any] | None) -> Watched:
@@ -116,9 +110,8 @@ def lightning(epochs: int, options: dict[str, Any] | None) -> Watched:
         **silent,
     )
     loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
-    started = now()
     trainer.fit(model, loader)
-    return model, now() - started, watch and watch.monitor
+    return model, watch and watch.monitor
 
 
 def hugging_face(epochs: int, options: dict[str, Any] | None) -> Watched:
@@ -157,9 +150,8 @@ def hugging_face(epochs: int, options: dict[str, Any] | None) -> Watched:
         trainer = Trainer(model, arguments, train_dataset=rows)
         shown = [{"x": probe()[0], "labels": probe()[1]}]
         watch = None if options is None else TrainerMonitor(shown, **options).attach(trainer)
-        started = now()
         trainer.train()
-        return model, now() - started, watch and watch.monitor
+        return model, watch and watch.monitor
 
 
 def skorch(epochs: int, options: dict[str, Any] | None) -> Watched:
@@ -180,9 +172,8 @@ def skorch(epochs: int, options: dict[str, Any] | None) -> Watched:
         verbose=0,
     )
     x, y = data()
-    started = now()
     net.fit(x, y)
-    return net.module_, now() - started, watch and watch.monitor
+    return net.module_, watch and watch.monitor
 
 
 def ignite(epochs: int, options: dict[str, Any] | None) -> Watched:
@@ -198,9 +189,8 @@ def ignite(epochs: int, options: dict[str, Any] | None) -> Watched:
     if options is not None:
         watch = IgniteMonitor(probe(), **options).attach(trainer, model, optimizer)
     loader = DataLoader(TensorDataset(*data()), batch_size=BATCH)
-    started = now()
     trainer.run(loader, max_epochs=epochs)
-    return model, now() - started, watch and watch.monitor
+    return model, watch and watch.monitor
 
 
 def keras(epochs: int, options: dict[str, Any] | None) -> Watched:
@@ -220,9 +210,8 @@ def keras(epochs: int, options: dict[str, Any] | None) -> Watched:
     watch = None if options is None else KerasMonitor(probe(), **options)
     x, y = (part.numpy() for part in data())
     callbacks = [watch] if watch else []
-    started = now()
     model.fit(x, y, batch_size=BATCH, epochs=epochs, shuffle=False, verbose=0, callbacks=callbacks)
-    return model, now() - started, watch and watch.monitor
+    return model, watch and watch.monitor
 
 
 TRAININGS: dict[str, Callable[[int, dict[str, Any] | None], Watched]] = {
@@ -230,34 +219,56 @@ TRAININGS: dict[str, Callable[[int, dict[str, Any] | None], Watched]] = {
 }
 
 
-def measured(name: str, epochs: int, rounds: int) -> dict[str, Any]:
-    """Train in turns; return seconds by kind, and what a monitor that observes says of itself."""
+@contextmanager
+def every_other(name: str) -> Iterator[tuple[list[float], list[bool]]]:
+    """Let a coin say at each step whether the monitor is told of it; note when, and what it said.
 
-    def run(kind: str) -> tuple[float, np.ndarray, gp.Monitor | None]:
-        model, seconds, monitor = TRAININGS[name](epochs, KINDS[kind])
+    What is left out is what the framework calls its callback by: Monitor.step in a loop of one's
+    own, and else all that follows on it.
+    """
+    owner, method = (gp.Monitor, "step") if name == "plain_loop" else (FrameworkMonitor, "_step")
+    told, coin = getattr(owner, method), np.random.default_rng(0)
+    moments: list[float] = []
+    shown: list[bool] = []
+
+    def maybe(self: Any, loss: Any = None) -> None:
+        moments.append(time.perf_counter())
+        shown.append(bool(coin.random() < 0.5))
+        if shown[-1]:
+            told(self, loss)
+
+    setattr(owner, method, maybe)
+    try:
+        yield moments, shown
+    finally:
+        setattr(owner, method, told)
+
+
+def measured(name: str, epochs: int) -> dict[str, Any]:
+    """Return seconds of steps with and without a monitor, and what one that observes says."""
+
+    def run(kind: str) -> tuple[float, float, gp.Monitor | None]:
+        started = time.perf_counter()
+        model, monitor = TRAININGS[name](epochs, KINDS[kind])
+        seconds = time.perf_counter() - started
         return float(sum(p.detach().double().sum() for p in model.parameters())), seconds, monitor
 
-    expected, _, _ = run("plain")  # Not timed: it loads and compiles what training needs.
-    seconds: dict[str, list[list[float]]] = {kind: [] for kind in TURNS}
-    difference, accounts = 0.0, []
-    for number in range(rounds):
-        for kind in TURNS if number % 2 else reversed(TURNS):
-            found, took, monitor = run(kind)
-            seconds[kind].append(took.tolist())
-            if monitor is not None:
-                accounts.append(monitor.overhead)
-            difference = max(difference, abs(found - expected))
-    found, took, monitor = run("watched")
+    expected, _, _ = run("plain")  # It also loads and compiles what training needs.
+    with every_other(name) as (moments, shown):
+        counted, _, counting = run("counted")
+    found, seconds, monitor = run("watched")
+    assert counting is not None
     assert monitor is not None
+    took = np.diff(moments)
     return {
-        "seconds": seconds,
-        "account_of_counting": statistics.median(accounts),
-        "observing": monitor.overhead * took[0],
+        "with": took[shown[:-1]].tolist(),
+        "without": took[~np.array(shown[:-1])].tolist(),
+        "observing": monitor.overhead * seconds,
         "observations": len(monitor.history),
-        "difference": max(difference, abs(found - expected)),
+        "difference": max(abs(counted - expected), abs(found - expected)),
     }
 
 
 if __name__ == "__main__":
-    _, name, epochs, rounds = sys.argv
-    print(json.dumps(measured(name, int(epochs), int(rounds))))
+    _, name, epochs = sys.argv
+    print(json.dumps(measured(name, int(epochs))))

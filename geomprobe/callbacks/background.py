@@ -31,10 +31,13 @@ class Analysis:
         The evidence as it was, and the analyzers.
     future : Future
         Of the findings, the CPU time that the worker has used in all, and the worker's number.
+    started : float
+        When it was sent, by ``time.perf_counter``.
     """
 
     snapshot: bytes
     future: Future[tuple[tuple[Finding, ...], float, int]]
+    started: float
 
 
 class Background:
@@ -70,13 +73,14 @@ class Background:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(self.workers, env={"OMP_NUM_THREADS": "1"})
             weakref.finalize(self, self._executor.shutdown, wait=False)
-        return Analysis(snapshot, self._executor.submit(_analyze, snapshot))
+        return Analysis(snapshot, self._executor.submit(_analyze, snapshot), time.perf_counter())
 
-    def result(self, analysis: Analysis) -> tuple[tuple[Finding, ...], float]:
-        """Wait for the findings; return them, and the seconds of CPU time that they took.
+    def result(self, analysis: Analysis) -> tuple[tuple[Finding, ...], float, bool]:
+        """Wait for the findings; return them, the seconds that they took, and whether elsewhere.
 
-        With a worker that has died the findings are one failed finding. Where the worker could not
-        load the snapshot, the analysis is done here and now.
+        With a worker that has died the findings are one failed finding, and the time is that on the
+        clock; else it is CPU time. Where the worker could not load the snapshot, the analysis is
+        done here and now.
         """
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
@@ -85,17 +89,19 @@ class Background:
         except BrokenProcessPool as error:
             self._executor = None
             reason = f"the process that analyzed has died, perhaps for lack of memory: {error}"
-            return (Finding("monitor", "model", failed=reason),), 0.0
+            spent = time.perf_counter() - analysis.started
+            return (Finding("monitor", "model", failed=reason),), spent, True
         except BaseException as error:
             if not analysis.future.done():
                 raise  # An interrupt of this process, while it waited.
             if not isinstance(error, Exception):
                 reason = f"the analysis was ended by {type(error).__name__}"
-                return (Finding("monitor", "model", failed=reason),), 0.0
-            return self._here(analysis, error)
+                spent = time.perf_counter() - analysis.started
+                return (Finding("monitor", "model", failed=reason),), spent, True
+            return *self._here(analysis, error), False
         spent = total - self._cpu_seconds.get(worker, 0.0)
         self._cpu_seconds[worker] = total
-        return findings, spent
+        return findings, spent, True
 
     def _here(self, analysis: Analysis, error: Exception) -> tuple[tuple[Finding, ...], float]:
         """Analyze in this process what a worker could not load; all that follows, too."""

@@ -472,8 +472,9 @@ class Monitor:
             record, analysis = self._pending[0].record, self._pending[0].analysis
             failures: list[Finding] = []
             if analysis is not None:
-                findings, seconds = self._background.result(analysis)
-                self._budget.book(seconds)
+                findings, seconds, elsewhere = self._background.result(analysis)
+                if elsewhere:
+                    self._budget.book(seconds)
                 record = replace(record, findings=findings, seconds=record.seconds + seconds)
                 failures = [finding for finding in findings if finding.failed is not None]
             if note := self._source.note:

@@ -158,7 +158,7 @@ class TrainingTap:
 
     def close(self) -> None:
         """Take the hooks off."""
-        self._probe.detach()
+        self._probe.detach(warn=False)
 
 
 def read_again(data: Any) -> Any:

@@ -175,7 +175,7 @@ def _show(
                 if probe.failure:
                     raise ValueError(f"the clouds would hold a part of the data: {probe.failure}")
         finally:
-            probe.detach()
+            probe.detach(warn=False)
     if len(kept.choice):
         probe.warn_of_silence()
 

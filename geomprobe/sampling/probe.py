@@ -140,16 +140,25 @@ class Probe:
         self._tap.attach()
         return self
 
-    def detach(self) -> None:
-        """Take the hooks off; what was collected stays."""
+    def detach(self, *, warn: bool = True) -> None:
+        """Take the hooks off; what was collected stays.
+
+        Parameters
+        ----------
+        warn : bool
+            Warn of selected layers that gave nothing, as at the end of a ``with``.
+        """
+        was_attached = self._tap.attached
         self._tap.detach()
+        if warn and was_attached:
+            self.warn_of_silence()
 
     def __enter__(self) -> Probe:
         return self.attach()
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         was_attached = self._tap.attached
-        self.detach()
+        self.detach(warn=False)
         if error is None and was_attached:
             self.warn_of_silence()
 

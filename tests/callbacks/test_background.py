@@ -94,6 +94,7 @@ def test_the_step_does_not_wait_and_the_time_of_the_worker_is_accounted_for():
 def test_a_worker_that_dies_is_a_failed_finding_and_the_next_observation_gets_another():
     def die_first(evidence):
         if evidence.step == 2:
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGKILL)
         yield gp.Finding("custom", "model")
 
@@ -103,6 +104,7 @@ def test_a_worker_that_dies_is_a_failed_finding_and_the_next_observation_gets_an
     with pytest.warns(gp.GeomprobeWarning, match="the process that analyzed has died"):
         first = monitor.history[0].findings
     assert "has died" in first[0].failed
+    assert monitor._budget.spent > 0.5  # What it took is accounted for.
     monitor.step()
     monitor.step()
     monitor.close()

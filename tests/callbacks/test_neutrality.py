@@ -64,6 +64,8 @@ def train(build, folder, watch=()):
     np.random.seed(0)
     random.seed(0)
     model, x = build()
+    frozen, *trained = model.parameters()
+    frozen.requires_grad_(False)
     y = torch.randint(4, (64,))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     loss_function = nn.functional.cross_entropy
@@ -88,7 +90,10 @@ def train(build, folder, watch=()):
         monitor.close()
         assert monitor.history[-1].step == STEPS
         assert all(f.failed is None for r in monitor.history for f in r.findings)
-    gradients = [p.grad for p in model.parameters()]
+    assert not frozen.requires_grad
+    assert all(p.requires_grad for p in trained)
+    assert frozen.grad is None
+    gradients = [p.grad for p in trained]
     streams = [torch.random.get_rng_state(), random.random(), np.random.rand()]
     return list(model.state_dict().values()), gradients, losses, streams, model.training
 

@@ -71,7 +71,46 @@ def test_wide_layers_are_projected_and_say_so():
     assert cloud.points.shape == (20, 64)
     assert cloud.meta["width"] == 500
     assert cloud.meta["projection"]["dimensions"] == 64
+    assert cloud.meta["projection"]["distortion"] == pytest.approx(np.sqrt(8 * np.log(20) / 64))
     assert probe.manifest[0]["dimension"] == 500
+
+
+def test_wide_layers_are_kept_as_they_are_where_that_is_asked_for():
+    model, x = nn.Sequential(nn.Linear(3, 5000)), torch.randn(4, 3)
+    with gp.Probe(model, layers="0", max_width=None) as probe:
+        expected = model(x)
+    assert np.array_equal(probe.clouds["0"].points, expected.detach())
+    assert "projection" not in probe.clouds["0"].meta
+
+
+def test_a_probe_that_is_taken_off_says_so_too_if_it_heard_nothing():
+    model = nn.Sequential(nn.Linear(3, 4))
+    probe = gp.Probe(model, layers="0").attach()
+    with pytest.warns(SkippedLayerWarning, match="no forward pass"):
+        probe.detach()
+    probe.detach()  # Of what is off already nothing is said.
+
+
+def test_a_layer_that_fires_twelve_times_has_a_cloud_a_time():
+    class Shared(nn.Module):
+        """As ALBERT: one layer, run over and over."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x):
+            for _ in range(12):
+                x = self.layer(x)
+            return x
+
+    model, x = Shared(), torch.randn(5, 3)
+    with gp.Probe(model, layers="layer") as probe:
+        model(x)
+    assert len(probe.clouds) == 12
+    for cloud in probe.clouds.values():
+        x = model.layer(x)
+        assert np.array_equal(cloud.points, x.detach())
 
 
 def test_half_precision_is_kept_in_float32_and_the_source_named():
