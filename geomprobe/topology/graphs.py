@@ -43,6 +43,14 @@ def as_graph(X: Any) -> Any:
             f"got shape {given.shape} and dtype {given.dtype}"
         )
     matrix = given.astype(np.float64, copy=False)
+    require_distances(matrix)
+    if not matrix.any():
+        raise ValueError(f"all {len(matrix)} points are equal, and a single point has no shape")
+    return matrix
+
+
+def require_distances(matrix: Array) -> None:
+    """Raise ValueError unless a dense matrix holds distances of points; infinite ones are legal."""
     _require_square(matrix.shape)
     _require_lengths(matrix)
     if np.diag(matrix).any():
@@ -54,9 +62,6 @@ def as_graph(X: Any) -> Any:
             f"distances must be symmetric, and entry ({i}, {j}) is {matrix[i, j]:g} while "
             f"({j}, {i}) is {matrix[j, i]:g}"
         )
-    if not matrix.any():
-        raise ValueError(f"all {len(matrix)} points are equal, and a single point has no shape")
-    return matrix
 
 
 def dense_distances(X: Any) -> Array:
@@ -97,7 +102,7 @@ def _sparse_graph(X: Any) -> Any:
 
 
 def _require_square(shape: tuple[int, ...]) -> None:
-    if shape[0] != shape[1] or shape[0] < 2:
+    if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
         raise ValueError(
             f"precomputed distances must be a square matrix of 2 points or more, got shape {shape}"
         )

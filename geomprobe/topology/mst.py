@@ -1,4 +1,7 @@
-"""Minimum spanning trees: all of H0, and what total persistence and PH dimension stand on."""
+"""Minimum spanning trees: all of H0, and what total persistence and PH dimension stand on.
+
+Also run by path in a process of its own, for :func:`spanning_forest`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,16 @@ import numpy as np
 
 from geomprobe.points import as_points
 from geomprobe.storage import Array
+from geomprobe.topology.filtration import Edges
+from geomprobe.topology.graphs import require_distances
 from geomprobe.values import ByValue
 
 _SINGLE_EPS = 2.0**-24
 # Where which algorithm is fastest, as measured by benchmarks/mst.py.
 _TREE_DIM, _TREE_POINTS = 10, 2_000
 _PRODUCT_POINTS, _PRODUCT_WORK = 1_000, 6e8
+# Points as given, centred and rounded; lists of neighbours, and what sorts them by distance.
+_BYTES_A_COORDINATE, _BYTES_A_POINT = 28, 800
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +136,13 @@ def minimum_spanning_tree(distances: Any) -> SpanningTree:
     Parameters
     ----------
     distances : array of shape (n, n)
-        Symmetric. An infinite distance is no edge, so that there may be several components, and
-        the result is a forest.
+        Symmetric, not negative, 0 on the diagonal. An infinite distance is no edge, so that there
+        may be several components, and the result is a forest.
 
     Raises
     ------
     ValueError
-        Not a square matrix of two points or more, not symmetric, or NaN.
+        Not a square matrix of two points or more, or not such distances; the message says where.
 
     Notes
     -----
@@ -144,21 +151,56 @@ def minimum_spanning_tree(distances: Any) -> SpanningTree:
     from geomprobe.topology.prim import prim_of_distances
 
     matrix = np.ascontiguousarray(distances, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
-        raise ValueError(
-            f"distances must be a square matrix of 2 points or more, got shape {matrix.shape}"
-        )
-    if np.isnan(matrix).any():
-        raise ValueError(f"{int(np.isnan(matrix).sum())} distances are NaN")
-    same = matrix == matrix.T
-    if not same.all() and not np.allclose(matrix, matrix.T, rtol=1e-6, atol=0):
-        i, j = np.unravel_index(np.argmin(same), matrix.shape)
-        raise ValueError(
-            f"distances must be symmetric, and entry ({i}, {j}) is {matrix[i, j]:g} while "
-            f"({j}, {i}) is {matrix[j, i]:g}"
-        )
+    require_distances(matrix)
     edges = prim_of_distances(matrix)
     return _sorted(edges, matrix[edges[:, 0], edges[:, 1]], len(matrix), "geomprobe")
+
+
+def needed_bytes(n_points: int, dim: int) -> int:
+    """Return an upper estimate of what :func:`euclidean_mst` takes."""
+    return n_points * (_BYTES_A_COORDINATE * dim + _BYTES_A_POINT)
+
+
+def at_most_seconds(n_points: int, dim: int = 0) -> float:
+    """Return a time that trees of points, or of distances, stay well below."""
+    return 1e-9 * n_points**2 * (dim + 64)
+
+
+def spanning_forest(arrays: dict[str, Array], parameters: dict[str, Any]) -> dict[str, Array]:
+    """Compute a minimum spanning forest, of plain arrays and as plain arrays.
+
+    Parameters
+    ----------
+    arrays : dict
+        ``points``, ``distances``, or ``rows``, ``columns`` and ``lengths`` of a sparse graph.
+    parameters : dict
+        ``n_points`` and ``n_jobs``.
+
+    Returns
+    -------
+    dict
+        ``edges``, ``lengths`` and ``engine``.
+    """
+    if "points" in arrays:
+        tree = euclidean_mst(arrays["points"], n_jobs=parameters["n_jobs"])
+    elif "distances" in arrays:
+        tree = minimum_spanning_tree(arrays["distances"])
+    else:
+        tree = _by_scipy(arrays, parameters["n_points"])
+    return {"edges": tree.edges, "lengths": tree.lengths, "engine": np.array(tree.engine)}
+
+
+def _by_scipy(arrays: dict[str, Array], n_points: int) -> SpanningTree:
+    from scipy.sparse import coo_matrix, csgraph, csr_matrix
+
+    shape = (n_points, n_points)
+    graph = coo_matrix((arrays["lengths"], (arrays["rows"], arrays["columns"])), shape=shape)
+    # Of ranks, since scipy takes a length of zero for a missing edge.
+    edges = Edges.of(graph, np.inf)
+    ranks = np.arange(1.0, len(edges) + 1)
+    weights: Any = csr_matrix((ranks, tuple(edges.ends.T)), shape=shape)
+    kept = np.sort(csgraph.minimum_spanning_tree(weights).data).astype(np.int64) - 1
+    return SpanningTree(edges.ends[kept], edges.lengths[kept], n_points, "scipy")
 
 
 def _by_prim(points: Array) -> Array:

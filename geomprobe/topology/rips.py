@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from geomprobe.isolation import run_isolated
 from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.points import as_points
 from geomprobe.storage import Array
-from geomprobe.topology import engines
+from geomprobe.topology import engines, mst
 from geomprobe.topology.diagrams import Diagrams
 from geomprobe.topology.dispatch import BYTES_A_DISTANCE, Size, at_most_seconds, choose
 from geomprobe.topology.engines import ENGINES, Engine
@@ -28,7 +29,7 @@ from geomprobe.topology.graphs import (
     length_at,
     require_metric,
 )
-from geomprobe.topology.mst import SpanningTree, euclidean_mst, minimum_spanning_tree
+from geomprobe.topology.mst import SpanningTree
 
 #: H29 takes 60 points, and those have more simplices than 55 bits can number.
 _LARGEST_DIM = 28
@@ -80,7 +81,7 @@ def rips_persistence(
     return_cocycles : bool
         Also return a representative cocycle of each bar. By ripser.
     time_limit : float, optional
-        Seconds after which the engine is stopped.
+        Seconds after which the engine, or the spanning tree, is stopped.
     memory_limit : int, optional
         Bytes that the run may take; by default half of what is available.
 
@@ -113,7 +114,10 @@ def rips_persistence(
     own, so that Ctrl-C and the limits stop it at once; no engine stops by itself. Time and memory
     are expected from the number of points, edges and triangles within the enclosing radius, as
     measured on circles, tori, spheres, clusters, walks and activations. These are upper estimates,
-    not bounds: reduced matrices have none that is of use.
+    not bounds: reduced matrices have none that is of use. A spanning tree takes O(n d) memory for
+    points under the Euclidean distance, and O(n) beside distances. Since that is known before, it
+    goes to a process of its own only where it may not be done within the time limit; there it takes
+    some seconds to start.
 
     Homology in dimension k takes at least 2k + 2 points (Meshulam 2003), hence the largest
     ``max_dim``: beyond, simplices cannot be numbered.
@@ -129,10 +133,7 @@ def rips_persistence(
     graph = as_graph(X) if metric == "precomputed" else as_points(X)
     facts = {"metric": metric, "coeff": int(coeff), "n_points": graph.shape[0]}
     if max_dim == 0 and engine == "auto" and not return_cocycles:
-        if metric == "euclidean":
-            tree = euclidean_mst(graph, n_jobs=n_jobs)
-        else:
-            tree = _spanning_forest(_measured(graph, metric, memory_limit))
+        tree = _spanning_tree(graph, metric, n_jobs, time_limit, memory_limit)
         return _components(tree, threshold, return_edges, facts)
 
     graph = _measured(graph, metric, memory_limit)
@@ -271,24 +272,51 @@ def _measured(graph: Any, metric: str, memory_limit: int | None) -> Any:
     """Return distances: those that were given, or those of points."""
     if metric == "precomputed":
         return graph
-    what = f"The distances of {len(graph)} points"
-    require_memory(
-        BYTES_A_DISTANCE * len(graph) ** 2, what, "Use fewer points.", limit=memory_limit
-    )
+    n = len(graph)
+    needed = BYTES_A_DISTANCE * n**2
+    allowed = allowed_bytes(memory_limit)
+    fewer = math.isqrt((needed if allowed is None else allowed) // BYTES_A_DISTANCE)
+    fits = [
+        f"at most {fewer} points, whose distances fit",
+        "the edges up to a small threshold, as a sparse matrix with metric='precomputed'",
+    ]
+    if metric == "euclidean":
+        fits[0] += ", for instance by landmark_persistence"
+        fits += [
+            "sparse_rips_persistence, in few dimensions",
+            "H0 alone (max_dim=0, engine='auto', no cocycles), which takes no distances",
+        ]
+    remedy = f"What would fit: {'; '.join(fits)}."
+    require_memory(needed, f"The distances of {n} points", remedy, limit=memory_limit)
     return distance_matrix(graph, metric)
 
 
-def _spanning_forest(graph: Any) -> SpanningTree:
-    if isinstance(graph, np.ndarray):
-        return minimum_spanning_tree(graph)
-    from scipy.sparse import csgraph, csr_matrix
-
-    # Of ranks, since scipy takes a length of zero for a missing edge.
-    edges = Edges.of(graph, np.inf)
-    ranks = np.arange(1.0, len(edges) + 1)
-    weights: Any = csr_matrix((ranks, tuple(edges.ends.T)), shape=graph.shape)
-    kept = np.sort(csgraph.minimum_spanning_tree(weights).data).astype(np.int64) - 1
-    return SpanningTree(edges.ends[kept], edges.lengths[kept], edges.n_points, "scipy")
+def _spanning_tree(
+    graph: Any, metric: str, n_jobs: int | None, time_limit: float | None, memory_limit: int | None
+) -> SpanningTree:
+    """Return the minimum spanning tree, or forest, of points or of their distances."""
+    n, dim = graph.shape[0], 0
+    if metric == "euclidean":
+        dim = graph.shape[1]
+        require_memory(
+            mst.needed_bytes(n, dim),
+            f"The spanning tree of {n} points in {dim} dimensions",
+            "Use fewer points, for instance by landmark_persistence.",
+            limit=memory_limit,
+        )
+        arrays = {"points": graph}
+    elif isinstance(graph := _measured(graph, metric, memory_limit), np.ndarray):
+        arrays = {"distances": graph}
+    else:
+        arrays = {"rows": graph.row, "columns": graph.col, "lengths": graph.data}
+    parameters = {"n_points": n, "n_jobs": n_jobs}
+    if time_limit is None or mst.at_most_seconds(n, dim) < time_limit:
+        found = mst.spanning_forest(arrays, parameters)
+    else:
+        found = run_isolated(
+            mst.__file__, "spanning_forest", arrays, parameters, time_limit=time_limit
+        )
+    return SpanningTree(found["edges"], found["lengths"], n, str(found["engine"]))
 
 
 def _components(

@@ -212,3 +212,7 @@ def test_bad_input_is_refused(points, options, message):
         minimum_spanning_tree([[0, np.nan], [np.nan, 0]])
     with pytest.raises(ValueError, match=r"entry \(0, 1\) is 1 while \(1, 0\) is 2"):
         minimum_spanning_tree([[0, 1], [2, 0]])
+    with pytest.raises(ValueError, match="cannot be negative, and the smallest is -1"):
+        minimum_spanning_tree([[0, -1], [-1, 0]])
+    with pytest.raises(ValueError, match="the diagonal is not"):
+        minimum_spanning_tree([[0, 1], [1, 1e-9]])

@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from geomprobe import memory
 from geomprobe.exceptions import MemoryEstimateError
-from geomprobe.topology import dispatch, engines, rips, rips_persistence
+from geomprobe.topology import dispatch, engines, mst, rips, rips_persistence
 from geomprobe.topology.engines import ENGINES
 
 
@@ -51,9 +51,10 @@ def test_the_loop_of_a_regular_polygon_in_closed_form(n):
     assert np.allclose(bar, expected, rtol=1e-6)
 
 
-def test_a_noisy_circle_has_one_dominant_loop():
+@pytest.mark.parametrize("coeff", [2, 3])
+def test_a_noisy_circle_has_one_dominant_loop(coeff):
     points = circle(80) + np.random.default_rng(0).normal(0, 0.05, (80, 2))
-    bars = lengths(rips_persistence(points)[1])
+    bars = lengths(rips_persistence(points, coeff=coeff)[1])
     assert bars[0] > 1
     assert len(bars) == 1 or bars[1] < 0.1 * bars[0]
 
@@ -285,13 +286,19 @@ def test_bad_input_is_refused(arguments, message):
 def test_distances_that_do_not_fit_in_memory_are_not_taken(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
     monkeypatch.setattr(rips, "distance_matrix", lambda *_: pytest.fail("the work has begun"))
-    with pytest.raises(MemoryEstimateError, match=r"distances of 5000 points.*fewer points"):
+    # 2^29 bytes, 32 of them a distance.
+    fits = "distances of 5000 points.*at most 4096 points"
+    with pytest.raises(MemoryEstimateError, match=f"{fits}.*landmark.*threshold.*max_dim=0"):
         rips_persistence(circle(5000))
+    with pytest.raises(MemoryEstimateError, match=f"{fits}, whose distances fit; .*threshold"):
+        rips_persistence(circle(5000), metric="cityblock")
 
 
 def test_h0_of_points_takes_no_distances(monkeypatch):
-    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**24)
     assert len(rips_persistence(circle(5000), max_dim=0)[0]) == 5000
+    with pytest.raises(MemoryEstimateError, match="spanning tree of 5000 points in 2 dimensions"):
+        rips_persistence(circle(5000), max_dim=0, memory_limit=2**20)
 
 
 @pytest.mark.parametrize(("engine", "available"), [("auto", 2**26), ("ripser", 2**28)])
@@ -321,6 +328,17 @@ def test_a_time_limit_stops_an_engine_and_a_memory_limit_holds_it(monkeypatch):
     monkeypatch.setattr(dispatch, "needed_bytes", lambda *_: 0)
     with pytest.raises(MemoryError):
         rips_persistence(points, 2, engine="ripser", memory_limit=2**28)
+
+
+def test_a_spanning_tree_that_may_take_longer_than_the_time_limit_is_stopped(monkeypatch):
+    points = sphere(50)
+    with monkeypatch.context() as patched:
+        patched.setattr(rips, "run_isolated", lambda *_, **__: pytest.fail("it takes no time"))
+        plain = rips_persistence(points, 0, time_limit=1, return_edges=True)
+    monkeypatch.setattr(mst, "at_most_seconds", lambda *_: np.inf)
+    assert rips_persistence(points, 0, time_limit=300, return_edges=True) == plain
+    with pytest.raises(TimeoutError, match=r"time limit of 0\.01 s"):
+        rips_persistence(points, 0, time_limit=0.01)
 
 
 def test_what_takes_long_goes_to_a_process_of_its_own(monkeypatch):
