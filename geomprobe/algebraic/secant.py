@@ -142,7 +142,7 @@ def generic_rank(
     -------
     int
         The rank of all complex tensors but a set of measure zero. Of real tensors it is the
-        smallest of the typical ranks, those that occur in an open set.
+        smallest typical rank, one that all tensors of some open set have.
 
     Raises
     ------

@@ -166,11 +166,10 @@ def region_complex(
     characteristic is 1; the network is affine on a sample of cells, and in one dimension every bend
     on every piece, as by :func:`~geomprobe.tropical.linear_pieces`. For the whole space, also that
     no unit changes sign on any ray beyond what was cut, up to slopes of 1e-10 of the largest; where
-    that left out a change of sign, the notes say so. What is cut is a wide square; an
-    interval, in the end as wide as twice where anything bends, where bends closer together than
-    1e-12 of it count as one, as the notes then tell; or else a simplex, as wide at first as 1e8 and
-    in the end as the interval: vertices on its border being kept as directions and offsets, its
-    width takes no digits of the others.
+    that left out a change of sign, the notes say so. What is cut is a wide square, or an
+    interval or a simplex that is in the end as wide as twice where anything bends. On the interval
+    bends closer together than 1e-12 of it count as one, which the notes tell; the vertices on the
+    border of the simplex are kept as directions and offsets: its width takes no digits of others.
 
     References
     ----------

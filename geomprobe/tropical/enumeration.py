@@ -47,8 +47,8 @@ def enumerated(
 ) -> Found:
     """Cut a box by the mesh for its dimension, of at most ``limit`` vertices.
 
-    It may stand for the ``whole`` space: it is then narrowed to where something bends, and in three
-    dimensions or more a simplex is taken in its place, which has fewer corners.
+    It may stand for the ``whole`` space: an interval is then narrowed to where something bends, and
+    in three dimensions or more a simplex is taken in its place, which has fewer corners.
 
     Raises
     ------
