@@ -142,7 +142,7 @@ def generic_rank(
     -------
     int
         The rank of all complex tensors but a set of measure zero. Of real tensors it is the
-        smallest rank that occurs in an open set; there may be others (typical ranks).
+        smallest typical rank, one that all tensors of some open set have.
 
     Raises
     ------
@@ -152,12 +152,18 @@ def generic_rank(
     Notes
     -----
     For one factor, the theorem of Alexander and Hirschowitz; otherwise the smallest number whose
-    secant variety fills the space. No tensor has more than twice that rank.
+    secant variety fills the space. No tensor has more than twice that rank, a real one neither.
+
+    That the generic complex rank is the smallest typical real one is a theorem of Blekherman and
+    Teitler. Terracini's lemma gives no more: the rank of tangent spaces is the same over both
+    fields, and tells whether real sums of so many contain an open set, not whether they are dense.
+    All numbers between two typical ranks are typical (Bernardi, Blekherman and Ottaviani).
 
     References
     ----------
-    Blekherman, G. and Teitler, Z. (2015). On maximum, typical and generic ranks. Mathematische
-    Annalen 362.
+    Bernardi, A., Blekherman, G. and Ottaviani, G. (2018). On real typical ranks. Bollettino
+    dell'Unione Matematica Italiana 11. Blekherman, G. and Teitler, Z. (2015). On maximum, typical
+    and generic ranks. Mathematische Annalen 362.
     """
     sizes, powers = _checked(shape, degrees)
     ambient = _ambient(sizes, powers)

@@ -19,7 +19,7 @@ from geomprobe.tropical.limits import DegenerateWalls, TooManyInputs
 from geomprobe.tropical.merging import Cells, affinity, regions, same_branches, same_map
 from geomprobe.tropical.perturbation import perturbed
 from geomprobe.tropical.recording import record
-from geomprobe.tropical.segments import ROUNDING
+from geomprobe.tropical.segments import not_affine
 from geomprobe.tropical.tape import Tape
 from geomprobe.values import ByValue
 
@@ -163,11 +163,13 @@ def region_complex(
     unit that stays below 1e-14 of the largest of its operation does not bend.
 
     The certificate: every crossed face has two crossed edges; every vertex has its edges; the Euler
-    characteristic is 1; the network is affine on a sample of cells. For the whole space, also that
+    characteristic is 1; the network is affine on a sample of cells, and in one dimension every bend
+    on every piece, as by :func:`~geomprobe.tropical.linear_pieces`. For the whole space, also that
     no unit changes sign on any ray beyond what was cut, up to slopes of 1e-10 of the largest; where
-    that left out a change of sign, the notes say so. What is cut is a wide interval or square, or
-    else a simplex, as wide at first as 1e8 and in the end as twice where anything bends: vertices
-    on its border being kept as directions and offsets, its width takes no digits of the others.
+    that left out a change of sign, the notes say so. What is cut is a wide square, or an
+    interval or a simplex that is in the end as wide as twice where anything bends. On the interval
+    bends closer together than 1e-12 of it count as one, which the notes tell; the vertices on the
+    border of the simplex are kept as directions and offsets: its width takes no digits of others.
 
     References
     ----------
@@ -293,8 +295,7 @@ def _described(
     sample = np.random.default_rng(0).permutation(len(found.cells))[:_CHECKED]
     some = found.cells.take(np.sort(sample))
     deviation = affinity(tape, chart, some, found.vertices, found.outputs)
-    if deviation > ROUNDING:
-        failures.append(f"the network is not affine on a cell, by {deviation:.1e} of its values")
+    failures += not_affine(deviation, "cell")
     return RegionComplex(
         low,
         high,

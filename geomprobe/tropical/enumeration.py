@@ -15,7 +15,7 @@ from geomprobe.memory import allowed_bytes, require_memory
 from geomprobe.storage import Array
 from geomprobe.tropical.charts import Chart
 from geomprobe.tropical.merging import Cells
-from geomprobe.tropical.segments import breakpoints
+from geomprobe.tropical.segments import breakpoints, not_affine
 from geomprobe.tropical.tape import Tape
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Found:
     phantoms: bool
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    #: Of a simplex: the vertices on its border, their rays, and the radius of the ball in it.
+    #: Where a whole space was narrowed: the vertices on the border, their rays, and how far it is.
     border: tuple[Array, Array, float] | None = None
 
 
@@ -47,8 +47,8 @@ def enumerated(
 ) -> Found:
     """Cut a box by the mesh for its dimension, of at most ``limit`` vertices.
 
-    It may stand for the ``whole`` space: in three dimensions or more a simplex is then taken in its
-    place, which has fewer corners.
+    It may stand for the ``whole`` space: an interval is then narrowed to where something bends, and
+    in three dimensions or more a simplex is taken in its place, which has fewer corners.
 
     Raises
     ------
@@ -57,18 +57,40 @@ def enumerated(
     DegenerateWalls
         In three dimensions or more: walls are not in general position.
     """
-    mesh = {1: _interval, 2: _polygons}.get(len(low), _simplex if whole else _cells)
+    boxes, spaces = {1: _interval, 2: _polygons}, {1: _line, 2: _polygons}
+    mesh = spaces.get(len(low), _simplex) if whole else boxes.get(len(low), _cells)
     return mesh(tape, chart, low, high, limit)
 
 
 def _interval(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Found:
     ends = np.stack([low, high])
-    points = breakpoints(tape, chart.rows(ends[:1]), chart.rows(ends[1:]), most=limit)
+    rows = chart.rows(ends[:1]), chart.rows(ends[1:])
+    points = breakpoints(tape, *rows, most=limit, certify=True)
     n = len(points.t) - 1
     pairs = np.stack([np.arange(n), np.arange(n) + 1], 1)
     vertices = (1 - points.t[:, None]) * low + points.t[:, None] * high
     cells = Cells(pairs.reshape(-1), 2 * np.arange(n))
-    return Found(vertices, points.values, pairs, (n + 1, n), cells, lambda: pairs[: n - 1], False)
+    found = Found(vertices, points.values, pairs, (n + 1, n), cells, lambda: pairs[: n - 1], False)
+    found.failures += not_affine(points.deviation, "piece")
+    found.notes += points.notes
+    return found
+
+
+def _line(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Found:
+    """Cut an interval, take it in to twice where the last bend is, and cut it anew.
+
+    So bends that are close, and one in the wide interval, are told apart.
+    """
+    from geomprobe.tropical.polyline import TOLERANCE
+
+    found = _interval(tape, chart, low, high, limit)
+    if len(inner := found.vertices[1:-1]):
+        reach = np.abs(inner).max() + TOLERANCE * (high - low)
+        low, high = low.clip(-2 * reach), high.clip(max=2 * reach)
+        found = _interval(tape, chart, low, high, limit)
+    ends = np.stack([low, high])
+    found.border = ends, ends, float(high[0])
+    return found
 
 
 def _polygons(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +83,14 @@ class LinearPieces(ByValue):
         return kinked | (self.origin[1:-1] < 0)
 
     @property
+    def failures(self) -> tuple[str, ...]:
+        """What was found wrong; empty if the pieces are certified."""
+        return not_affine(self.deviation, "piece")
+
+    @property
     def certified(self) -> bool:
         """Whether the network was seen to be affine on every piece."""
-        return self.deviation <= ROUNDING
+        return not self.failures
 
     def by_bend(self) -> dict[str, int]:
         """Count the breakpoints of each bend."""
@@ -185,21 +190,15 @@ def linear_pieces(
         tuple(kink.name for kink in tape.kinks),
         float(lengths.sum()),
         max(deviation / largest if largest else 0.0, found.deviation),
-        tuple(_notes(found.merged, int((np.diff(found.t)[same] < _THIN).sum()))),
+        found.notes,
     )
 
 
-def _notes(merged: int, thin: int) -> Iterator[str]:
-    if merged:
-        yield (
-            f"Not in general position: {merged} times a unit bends where another does, or at an "
-            "end, within 1e-12 of the segment; these count as one breakpoint."
-        )
-    if thin:
-        yield (
-            f"Pieces shorter than {_THIN:g} of their segment: {thin}. Rounding may have made them "
-            "of units that bend at one place."
-        )
+def not_affine(deviation: float, on: str) -> tuple[str, ...]:
+    """Return what is wrong if a network deviates from affinity by more than rounding."""
+    if deviation <= ROUNDING:
+        return ()
+    return (f"the network is not affine on a {on}, by {deviation:.1e} of its values",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,6 +223,23 @@ class Breakpoints:
     slopes: Array
     merged: int
     deviation: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know."""
+        notes = []
+        if self.merged:
+            notes.append(
+                f"Not in general position: {self.merged} times a unit bends where another does, or "
+                "at an end, within 1e-12 of the segment; these count as one breakpoint."
+            )
+        same = self.segment[1:] == self.segment[:-1]
+        if thin := int((np.diff(self.t)[same] < _THIN).sum()):
+            notes.append(
+                f"Pieces shorter than {_THIN:g} of their segment: {thin}. Rounding may have made "
+                "them of units that bend at one place."
+            )
+        return tuple(notes)
 
 
 def breakpoints(

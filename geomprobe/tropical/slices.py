@@ -19,7 +19,7 @@ from geomprobe.tropical.inputs import aligned, as_batch
 from geomprobe.tropical.limits import TooManyInputs
 from geomprobe.tropical.merging import Cells, affinity, regions, same_branches, same_map
 from geomprobe.tropical.recording import record
-from geomprobe.tropical.segments import ROUNDING
+from geomprobe.tropical.segments import ROUNDING, not_affine
 from geomprobe.tropical.tape import Tape
 from geomprobe.values import ByValue
 
@@ -237,8 +237,7 @@ def slice_regions(
         failures.append(f"areas sum to {areas.sum() / area:.12f} of the rectangle")
     some = cells.take(np.sort(np.random.default_rng(0).permutation(len(cells))[:_CHECKED]))
     deviation = affinity(tape, chart, some, vertices, outputs)
-    if deviation > ROUNDING:
-        failures.append(f"the network is not affine on a polygon, by {deviation:.1e} of its values")
+    failures += not_affine(deviation, "polygon")
     return SliceRegions(
         anchors,
         vertices,

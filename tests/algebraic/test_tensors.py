@@ -66,6 +66,22 @@ def test_of_a_matrix_it_is_the_singular_value_decomposition():
     assert found.relative_error == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_best_approximation_is_that_of_tensorly():
+    decomposition = pytest.importorskip("tensorly.decomposition", reason="a peer, not installed")
+    noise = np.random.default_rng(1).normal(size=(5, 4, 3))
+    tensor = sum_of_terms((5, 4, 3), 2) + 0.1 * noise
+    peer = decomposition.parafac(
+        tensor, 2, n_iter_max=2000, init="svd", tol=1e-14, normalize_factors=True
+    )
+    found = cp_decomposition(tensor, 2)
+    order = np.argsort(-peer.weights)
+    np.testing.assert_allclose(found.weights, peer.weights[order], rtol=1e-5)
+    for factor, own in zip(peer.factors, found.factors, strict=True):
+        np.testing.assert_allclose((factor[:, order] * own).sum(axis=0) ** 2, 1, rtol=1e-5)
+    off = np.linalg.norm(peer.to_tensor() - tensor) / np.linalg.norm(tensor)
+    assert 0.01 < found.relative_error == pytest.approx(off, rel=1e-5)
+
+
 def test_a_penalty_shrinks():
     tensor = sum_of_terms((3, 3, 3), 2)
     free, held = (cp_decomposition(tensor, 2, penalty=penalty) for penalty in (0.0, 0.05))

@@ -344,6 +344,58 @@ def test_what_bends_beyond_the_widest_cube_is_told(monkeypatch):
         assert f"beyond the half-width {width}," in found.failures[0]
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_the_certificate_fails_where_a_wall_is_missed(d, monkeypatch):
+    import geomprobe.tropical.polyline as polyline
+    from geomprobe.tropical.cells import CellMesh
+
+    model = he_network(d, 8, 8, 1)
+    assert region_complex(model, unit_box(d)).failures == ()
+    cut, crossings = CellMesh._cut, polyline.crossings
+
+    def not_the_second_layer(mesh, heights, kink, scale=None):
+        return heights if kink.name == "3" else cut(mesh, heights, kink, scale)
+
+    monkeypatch.setattr(CellMesh, "_cut", not_the_second_layer)
+    monkeypatch.setattr(polyline, "crossings", lambda *given: [p[1:] for p in crossings(*given)])
+    found = region_complex(model, unit_box(d))
+    assert not found.certified
+    told = " ".join(found.failures)
+    assert "the network is not affine on a cell, by" in told
+    assert ("the network is not affine on a piece, by" in told) == (d == 1)
+
+
+def test_the_certificate_fails_where_faces_do_not_pair(monkeypatch):
+    from geomprobe.tropical.skeleton import Skeleton
+
+    cut = Skeleton._subdivided
+
+    def with_an_edge_of_another_name(mesh, *given):
+        mesh.hashes[0] ^= np.uint64(1)
+        return cut(mesh, *given)
+
+    monkeypatch.setattr(Skeleton, "_subdivided", with_an_edge_of_another_name)
+    found = region_complex(he_network(3, 8, 1), unit_box(3))
+    assert not found.certified
+    unpaired, missing, *_ = found.failures
+    assert "crossed faces do not have just two crossed edges" in unpaired
+    assert "edges are missing at vertices" in missing
+
+
+def test_the_certificate_fails_where_the_euler_characteristic_is_not_one(monkeypatch):
+    import geomprobe.tropical.skeleton as module
+
+    face_counts = module.face_counts
+
+    def one_edge_more(*given):
+        counts, missing = face_counts(*given)
+        return counts + np.array([0, 1, 0, 0]), missing
+
+    monkeypatch.setattr(module, "face_counts", one_edge_more)
+    found = region_complex(he_network(3, 8, 1), unit_box(3))
+    assert (found.failures, found.certified) == (("the Euler characteristic is 0, not 1",), False)
+
+
 @pytest.mark.parametrize("far", [1.0, 1e3, 1e6])
 def test_where_walls_meet_far_out_nothing_is_lost(far):
     # Two walls that meet beyond all others, at the distance told: 2 + 2 regions, each cut by one.

@@ -159,6 +159,37 @@ def test_planes_in_space(name):
         assert found is None or found[0] == everywhere(rows) or found[1]
 
 
+LINE = {
+    "4 apart": [(1, 0.3 * i - 0.4) for i in range(4)],
+    "far out": [(1, 1), (2, -3), (1, -1e7)],
+    "twice": [(1, 0), (2, 0), (-1, 0), (1, 1)],
+    "constant": [(0, 0), (0, 1), (1, 0.5)],
+    "none": [(0, 1)],
+} | {f"close {e:g}": [(1, 0), (1, e)] for e in (1e-3, 1e-6, 1e-9, 1e-12, 1e-15)}
+
+
+@pytest.mark.parametrize("name", LINE)
+def test_points_on_the_line(name):
+    found = counted(region_complex, one_layer(LINE[name]), ([-np.inf], [np.inf]))
+    assert found == (everywhere(LINE[name]), name == "twice")
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9, 1e-12, 1e-15])
+@pytest.mark.parametrize(("at", "other"), [(3, -2), (0, 1e5)])
+def test_close_points_beside_a_far_one_are_told_apart_or_noted(gap, at, other):
+    rows = [(1, -at), (1, -at - gap), (1, -other)]
+    count, warned = counted(region_complex, one_layer(rows), ([-np.inf], [np.inf]))
+    assert count == everywhere(rows) or warned
+    assert not warned or gap < 1e-3
+
+
+def test_an_interval_tells_what_rounding_decides():
+    model = one_layer([(1, 0), (1, 1e-13)])
+    found = region_complex(model, ([-1.0], [1.0]))
+    assert (found.activation_regions, found.certified) == (2, True)
+    assert "1 times a unit bends where another does" in found.notes[0]
+
+
 @pytest.mark.parametrize(
     ("rows", "start", "end", "pieces"),
     [

@@ -199,10 +199,13 @@ def test_the_certificate_fails_where_a_breakpoint_is_missed(monkeypatch):
     import geomprobe.tropical.polyline as module
 
     ends = torch.randn(2, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    assert linear_pieces(he_network(6, 16, 16, 3), *ends).certified
+    assert linear_pieces(he_network(6, 16, 16, 3), *ends).failures == ()
     found = module.crossings
     monkeypatch.setattr(module, "crossings", lambda *given: [part[1:] for part in found(*given)])
-    assert not linear_pieces(he_network(6, 16, 16, 3), *ends).certified
+    missed = linear_pieces(he_network(6, 16, 16, 3), *ends)
+    assert not missed.certified
+    (failure,) = missed.failures
+    assert "the network is not affine on a piece, by" in failure
 
 
 def test_the_certificate_sees_a_unit_that_is_on_for_one_piece_only(monkeypatch):

@@ -114,9 +114,44 @@ def test_what_does_not_fit_is_refused(monkeypatch):
         slice_regions(model, *plane)
 
 
+def test_the_certificate_fails_where_a_line_or_a_polygon_is_missed(monkeypatch):
+    from geomprobe.tropical.cells import CellMesh
+    from geomprobe.tropical.merging import Cells
+    from geomprobe.tropical.polygons import Polygons
+
+    model, plane = he_network(2, 8, 8, 1), corners([-1, -1], [1, -1], [-1, 1])
+    assert slice_regions(model, *plane).failures == ()
+    cut, cells = CellMesh._cut, Polygons.cells
+
+    def not_the_second_layer(mesh, heights, kink, scale=None):
+        return heights if kink.name == "3" else cut(mesh, heights, kink, scale)
+
+    def all_but_one(mesh):
+        every = cells(mesh)
+        return Cells(every.corners[: every.starts[-1]], every.starts[:-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CellMesh, "_cut", not_the_second_layer)
+        missed = slice_regions(model, *plane)
+    assert not missed.certified
+    (failure,) = missed.failures
+    assert "the network is not affine on a polygon, by" in failure
+    monkeypatch.setattr(Polygons, "cells", all_but_one)
+    missed = slice_regions(model, *plane)
+    assert not missed.certified
+    number, area = missed.failures
+    assert number == "the number of polygons is not E - V + 1"
+    assert area.startswith("areas sum to 0.9")
+
+
 def test_picture():
     from matplotlib import pyplot
+    from matplotlib.collections import LineCollection
 
     found = slice_regions(he_network(2, 6, 2), *corners([-1.0, -1], [1, -1], [-1, 1]))
-    assert found.plot().get_title() == f"{len(found)} polygons"
+    axes = found.plot()
+    assert axes.get_title() == f"{len(found)} polygons"
+    (decided,) = (part for part in axes.collections if isinstance(part, LineCollection))
+    assert len(found.decision_boundary()) > 2
+    np.testing.assert_array_equal(decided.get_segments(), found.decision_boundary())
     pyplot.close("all")

@@ -1,5 +1,6 @@
 """Tropical polynomials and rational functions against counts of zonotopes and the networks."""
 
+import dataclasses
 import itertools
 import math
 
@@ -132,6 +133,29 @@ def test_a_form_of_another_network_is_not_verified():
     form = tropical_form(mlp(2, 5, 1), torch.zeros(2).double())
     other = record(mlp(2, 5, 1, seed=1), as_batch(torch.zeros(2).double()))
     assert _deviation(form, other, torch.zeros(1, 1, 2), 0) > 1e-3
+
+
+def test_a_form_that_is_wrong_in_a_small_cell_is_not_verified():
+    """Random inputs do not fall into it, but the other monomials have a vertex there."""
+    from geomprobe.tropical.inputs import as_batch
+    from geomprobe.tropical.rational import ROUNDING, _deviation
+    from geomprobe.tropical.recording import record
+
+    model, sample = mlp(2, 3, 1), torch.zeros(2).double()
+    with torch.no_grad():  # All three are on in the triangle x > 7, y > 5, x + y < 12.001.
+        model[0].weight.copy_(torch.tensor([[1.0, 0], [0, 1], [-1, -1]]))
+        model[0].bias.copy_(torch.tensor([-7, -5, 12.001]).double())
+        model[2].weight.fill_(1.0)
+    form = tropical_form(model, sample)
+    assert form.verified
+    polynomial = form.positive[0]
+    others = np.abs(polynomial.slopes).max(axis=1) > 0
+    assert others.sum() == len(polynomial) - 1 == 6
+    fewer = TropicalPolynomial(polynomial.slopes[others], polynomial.constants[others])
+    wrong = dataclasses.replace(form, positive=(fewer,))
+    x = 10 * np.random.default_rng(1).standard_normal((1000, 2))
+    np.testing.assert_array_equal(wrong(x), form(x))
+    assert _deviation(wrong, record(model, as_batch(sample)), torch.zeros(1, 1, 2), 0) > ROUNDING
 
 
 def test_decision_boundary_lies_on_the_tropical_hypersurface():
