@@ -16,6 +16,15 @@ from tqdm.auto import tqdm
 import geomprobe as gp
 
 EPOCHS = 12
+#: The first three run by default.
+ANALYZERS = [
+    "persistent_homology",
+    "fisher_information",
+    "effective_dimension",
+    "representation_dimension",
+    "region_density",
+    "loss_slice",
+]
 
 
 def digits() -> tuple[TensorDataset, TensorDataset]:
@@ -86,7 +95,7 @@ def main() -> None:
 
     overhead = monitor.overhead
 
-    report = gp.audit(model, test, loss=loss_function, n_train=len(train))
+    report = gp.audit(model, test, loss=loss_function, n_train=len(train), analyzers=ANALYZERS)
     report.to_html(out / "report.html")
     report.to_json(out / "report.json")
     monitor.history.save(out / "history.json")

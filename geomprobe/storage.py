@@ -178,6 +178,16 @@ def read_arrays(path: PathLike, kind: str) -> tuple[dict[str, Array], Any]:
     return arrays, header
 
 
+def format_of(path: PathLike) -> str:
+    """Return what the first bytes of a file say it is: "safetensors", "pickle" or "unknown"."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    # The length of the header, then the header itself: it may begin with the bytes of a pickle.
+    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
+        return "safetensors"
+    return "pickle" if start[:2] == b"PK" or start[:1] == b"\x80" else "unknown"
+
+
 def require_safetensors(path: PathLike) -> None:
     """Refuse a file that is not safetensors before anything opens it.
 
@@ -187,16 +197,13 @@ def require_safetensors(path: PathLike) -> None:
         The file is a pickle, a ``torch.save`` archive, or too short to be a safetensors file. The
         message names the safe alternative.
     """
-    with open(path, "rb") as file:
-        start = file.read(9)
-    # The length of the header, then the header itself: it may begin with the bytes of a pickle.
-    if start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER:
+    kind = format_of(path)
+    if kind == "safetensors":
         return
-    if start[:2] == b"PK" or start[:1] == b"\x80":
+    if kind == "pickle":
         raise FileFormatError(
             f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. "
-            "Where you trust it, --trust-pickle (trust_pickle=True) opens it, a whole model too, "
-            "or convert it:\n"
+            "Where you trust it, convert it:\n"
             "    import torch, safetensors.torch\n"
             f'    state = torch.load("{path}", weights_only=True, map_location="cpu")\n'
             '    state = state.get("state_dict", state)  # Of a checkpoint.\n'

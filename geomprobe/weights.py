@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from geomprobe.exceptions import FileFormatError
-from geomprobe.storage import PathLike, require_safetensors
+from geomprobe.storage import PathLike, format_of, require_safetensors
 
 #: Where checkpoints keep a state dict.
 _STATES = ("state_dict", "model_state_dict", "model")
@@ -21,7 +21,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "state_dict.")
 
 
 def load_weights(model: nn.Module, path: PathLike, *, trust_pickle: bool = False) -> nn.Module:
-    """Load a safetensors file into a model, and return the model.
+    """Load a safetensors file, or tensors that ``torch.save`` has written, into a model.
 
     Prefixes that wrappers put before every name (``module.``, ``_orig_mod.``, ``model.``,
     ``net.``, ``state_dict.``) are taken off where the model does not have them.
@@ -30,29 +30,34 @@ def load_weights(model: nn.Module, path: PathLike, *, trust_pickle: bool = False
     ----------
     model : torch.nn.Module
     path : path
-        The file.
+        Safetensors, or what ``torch.save`` has written: a state dict, or a checkpoint that has one
+        under ``state_dict``, ``model_state_dict`` or ``model``. If that is all tensors and plain
+        types, PyTorch 2.6 or newer opens it without running its code.
     trust_pickle : bool
-        Also open what ``torch.save`` has written, with all code that it may run: a state dict, or a
-        checkpoint that has one under ``state_dict``, ``model_state_dict`` or ``model``.
+        Also open what holds other objects, with all code that it may run; a whole model too.
+
+    Returns
+    -------
+    torch.nn.Module
+        The model.
 
     Raises
     ------
     FileFormatError
-        The file is a pickle or no safetensors file; or its names or shapes are not the model's,
-        and the message lists which.
+        The file is a pickle of other objects, or neither that nor safetensors; or its names or
+        shapes are not the model's, and the message lists which.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    if format_of(path) == "pickle":
+        state = _unpickled(path, trusted=trust_pickle)
+    else:
         require_safetensors(path)
-        state = load_file(path)
-    except SafetensorError as error:
-        raise FileFormatError(f"{path} is damaged or truncated: {error}") from error
-    except FileFormatError:
-        if not trust_pickle:
-            raise
-        state = _unpickled(path)
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise FileFormatError(f"{path} is damaged or truncated: {error}") from error
     expected = model.state_dict()
     state = _without_prefixes(state, set(expected))
     # safetensors stores a tied tensor once; any of its names stands for all.
@@ -170,10 +175,21 @@ def _holds_nan(tensor: Any) -> bool:
         return False
 
 
-def _unpickled(path: PathLike) -> dict[str, torch.Tensor]:
+def _unpickled(path: PathLike, *, trusted: bool) -> dict[str, torch.Tensor]:
+    refusal = FileFormatError(
+        f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. PyTorch "
+        "2.6 or newer opens one of tensors and plain types alone, such as model.state_dict(), "
+        "without that. Where you trust this one, --trust-pickle (trust_pickle=True) opens it, a "
+        "whole model too"
+    )
+    if not trusted and torch.__version__ < "2.6":  # Its weights_only runs code: CVE-2025-32434.
+        raise refusal
     try:
-        found = torch.load(path, map_location="cpu", weights_only=False)
+        with open(path, "rb") as file:  # Of a path torch.load would look at the suffix.
+            found = torch.load(file, map_location="cpu", weights_only=not trusted)
     except Exception as error:
+        if not trusted and isinstance(error, pickle.UnpicklingError):
+            raise refusal from error
         raise FileFormatError(
             f"{path} cannot be opened: {type(error).__name__}: {error}"
         ) from error

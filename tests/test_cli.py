@@ -207,7 +207,7 @@ def test_conditions_decide_the_exit_code_and_files_serve_as_data(folder, cli):
     x, y = generator.normal(size=(50, 4)).astype(np.float32), np.arange(50) % 3
     np.savez(folder / "data.npz", x=x, y=y)
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-    torch.save({"state_dict": model.state_dict(), "epoch": 3}, folder / "w.pt")
+    torch.save(model, folder / "w.pt")
     analyzers = ("--analyzers", "persistent_homology", *QUICK)
     arguments = ("audit", "mine:build", "--data", "data.npz", "--weights", "w.pt", *analyzers)
 
@@ -311,12 +311,12 @@ def test_layers_are_listed_with_what_a_batch_gives_and_why_one_is_skipped(folder
     ],
 )
 def test_input_that_cannot_be_used_is_one_line_and_exit_code_2(folder, cli, arguments, message):
-    torch.save({"w": torch.zeros(1)}, folder / "w.pt")
+    torch.save(torch.nn.Linear(4, 3), folder / "w.pt")
     (folder / "w.npz").write_text("no archive")
     done = cli("audit", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("geomprobe: ") or "is a pickle" in message
+    assert done.stderr.splitlines()[-1].startswith("geomprobe: ")
     assert not (folder / "audit").exists()
 
 

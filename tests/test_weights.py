@@ -1,4 +1,5 @@
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,7 +7,12 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from geomprobe.exceptions import FileFormatError
+from geomprobe.storage import require_safetensors
 from geomprobe.weights import load_optimizer, load_weights, nan_in
+
+needs_safe_loading = pytest.mark.skipif(
+    torch.__version__ < "2.6", reason="PyTorch before 2.6 opens no pickle safely"
+)
 
 
 def network(width=3):
@@ -42,7 +48,7 @@ def test_the_safe_alternative_that_a_refusal_names_works(tmp_path, monkeypatch):
     source[1].weight = source[0].weight
     torch.save(source.state_dict(), tmp_path / "w.pt")
     with pytest.raises(FileFormatError) as refusal:
-        load_weights(source, tmp_path / "w.pt")
+        require_safetensors(tmp_path / "w.pt")
     monkeypatch.chdir(tmp_path)
     exec(textwrap.dedent(str(refusal.value).partition("\n")[2]))
     target = nn.Sequential(nn.Conv2d(3, 3, 2), nn.Conv2d(3, 3, 2))
@@ -51,13 +57,26 @@ def test_the_safe_alternative_that_a_refusal_names_works(tmp_path, monkeypatch):
         assert torch.equal(target.state_dict()[name], value)
 
 
+class Writes:
+    """What writes a file as it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
-def test_a_pickle_is_refused_with_the_safe_alternative(tmp_path, zipped):
-    path = tmp_path / "w.safetensors"
-    torch.save(network().state_dict(), path, _use_new_zipfile_serialization=zipped)
-    message = r"is a pickle[\s\S]*--trust-pickle[\s\S]*weights_only=True"
-    with pytest.raises(FileFormatError, match=message):
+def test_a_pickle_of_other_objects_runs_only_if_it_is_trusted(tmp_path, zipped):
+    path, trace = tmp_path / "w.safetensors", tmp_path / "trace"
+    held = {"state_dict": network().state_dict(), "of": Writes(trace)}
+    torch.save(held, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(FileFormatError, match=r"can run any code.*--trust-pickle"):
         load_weights(network(), path)
+    assert not trace.exists()
+    load_weights(network(), path, trust_pickle=True)
+    assert trace.exists()
 
 
 def test_what_is_no_safetensors_file_is_refused(tmp_path):
@@ -89,22 +108,40 @@ def test_names_and_shapes_that_do_not_fit_are_listed(tmp_path):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_a_pickle_is_opened_only_if_it_is_trusted(tmp_path):
-    model, trained = nn.Linear(2, 3), nn.Linear(2, 3)
+@needs_safe_loading
+@pytest.mark.parametrize("zipped", [True, False])
+def test_tensors_and_plain_types_of_a_pickle_need_no_trust(tmp_path, zipped):
+    model, trained, path = nn.Linear(2, 3), nn.Linear(2, 3), tmp_path / "w.pt"
     state = trained.state_dict()
-    for number, held in enumerate(
-        [state, {"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 3}, trained]
-    ):
-        path = tmp_path / f"{number}.pt"
-        torch.save(held, path)
-        with pytest.raises(FileFormatError, match="opening a pickle can run any code"):
-            load_weights(model, path)
+    for held in (state, {"state_dict": {f"model.{k}": v for k, v in state.items()}, "epoch": 3}):
+        torch.save(held, path, _use_new_zipfile_serialization=zipped)
         nn.init.zeros_(model.weight)
-        load_weights(model, path, trust_pickle=True)
+        load_weights(model, path)
         assert torch.equal(model.weight, trained.weight)
     torch.save({"epoch": 3}, path)
     with pytest.raises(FileFormatError, match="holds no state dict, nor one under state_dict"):
-        load_weights(model, path, trust_pickle=True)
+        load_weights(model, path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(FileFormatError, match=r"w\.pt cannot be opened: RuntimeError"):
+        load_weights(model, path)
+
+
+def test_a_whole_model_is_opened_only_if_it_is_trusted(tmp_path):
+    model, trained = nn.Linear(2, 3), nn.Linear(2, 3)
+    torch.save(trained, tmp_path / "w.pt")
+    with pytest.raises(FileFormatError, match="opening a pickle can run any code"):
+        load_weights(model, tmp_path / "w.pt")
+    load_weights(model, tmp_path / "w.pt", trust_pickle=True)
+    assert torch.equal(model.weight, trained.weight)
+
+
+def test_where_loading_of_tensors_alone_runs_code_all_pickles_need_trust(tmp_path, monkeypatch):
+    """CVE-2025-32434: torch.load(weights_only=True) before PyTorch 2.6."""
+    monkeypatch.setattr(torch, "__version__", type(torch.__version__)("2.5.1+cpu"))
+    torch.save(network().state_dict(), tmp_path / "w.pt")
+    with pytest.raises(FileFormatError, match=r"PyTorch 2\.6 or newer opens"):
+        load_weights(network(), tmp_path / "w.pt")
+    load_weights(network(), tmp_path / "w.pt", trust_pickle=True)
 
 
 def stepped(kind=torch.optim.Adam, model=None, **options):

@@ -61,7 +61,8 @@ def audit_many(
         Audits at a time, by joblib; by default what ``joblib.parallel_config`` says, or one. The
         backend is that of ``joblib.parallel_config`` too: processes, Dask or Ray.
     trust_pickle : bool
-        Also open weights that are pickles, with all code that they may run.
+        Also open weights that hold more than tensors and plain types, with all code that they may
+        run.
     progress : bool
         Show a bar.
     **options

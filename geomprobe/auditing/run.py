@@ -53,7 +53,7 @@ def audit(
     progress: bool = True,
     strict: bool = False,
 ) -> AuditReport:
-    """Judge a finished model: one pass over data, then every analyzer.
+    """Judge a finished model: one pass over data, then each analyzer.
 
     Parameters
     ----------

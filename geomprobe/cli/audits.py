@@ -41,7 +41,7 @@ def audit(
     model: Model,
     data: Data,
     weights: Annotated[
-        Path | None, typer.Option(help="A .safetensors file; pickles are refused.")
+        Path | None, typer.Option(help="A .safetensors file, or a state dict by torch.save.")
     ] = None,
     trust_pickle: Pickles = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the report.")] = Path(
@@ -148,7 +148,7 @@ def audit(
 def audit_many(
     model: Model,
     checkpoints: Annotated[
-        list[Path], typer.Argument(help="Files of weights of that model: .safetensors.")
+        list[Path], typer.Argument(help="Files of weights of that model, as of audit --weights.")
     ],
     data: Data,
     output: Annotated[

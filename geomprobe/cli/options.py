@@ -26,7 +26,7 @@ Layout = Annotated[
 ]
 Pickles = Annotated[
     bool,
-    typer.Option("--trust-pickle", help="Open weights that are a pickle: runs its code."),
+    typer.Option("--trust-pickle", help="Also open pickles of other objects: runs their code."),
 ]
 Loss = Annotated[
     str | None,

@@ -87,7 +87,7 @@ class CheckpointClouds(OfCheckpoints):
 
     Notes
     -----
-    A sample is a checkpoint: ``X`` is a list of paths of safetensors files, of state dicts, or of
+    A sample is a checkpoint: ``X`` is a list of paths of files of weights, of state dicts, or of
     models, and the result a list of arrays of shape (n, width) in float32, which
     :class:`~geomprobe.RipsPersistence` or
     :class:`~geomprobe.estimators.IntrinsicDimension` take. Row i is always the same sample of the
@@ -201,7 +201,7 @@ def _loaded(model: nn.Module, checkpoint: Any) -> nn.Module:
         return load_weights(copied, checkpoint)
     if not isinstance(checkpoint, Mapping):
         raise TypeError(
-            "a checkpoint is the path of a safetensors file, a state dict or a model, got "
+            "a checkpoint is the path of a file of weights, a state dict or a model, got "
             f"{type(checkpoint).__name__}"
         )
     copied.load_state_dict(checkpoint)

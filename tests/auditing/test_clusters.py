@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import geomprobe as gp
+from geomprobe.cli.exit_codes import PARTIAL
 from geomprobe.zoos import ZooFolder, ZooProtocol, run_zoo
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -20,6 +21,7 @@ USER_CODE = """
 import os, signal
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -50,7 +52,26 @@ class Norms:
             mean = Estimate((cloud.points**2).sum(axis=1).mean() ** 0.5, exact=True)
             yield Finding(self.name, layer, {"mean": mean}, {"points": cloud.points})
 
-norms = Norms()
+class Fate:
+    name, needs, readings = "fate", frozenset({"model"}), {}
+
+    def __call__(self, evidence):
+        mark = evidence.model[2].bias[0].item()
+        if mark == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if mark == 9:
+            from resource import RLIMIT_AS, getpagesize, getrlimit, setrlimit
+
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * getpagesize()
+            limits = getrlimit(RLIMIT_AS)
+            setrlimit(RLIMIT_AS, (used + 2**28, limits[1]))
+            try:
+                np.ones(2**28)
+            finally:
+                setrlimit(RLIMIT_AS, limits)
+        return ()
+
+norms, fate = Norms(), Fate()
 
 def some(n, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -177,3 +198,44 @@ def test_an_engine_that_loses_workers_gives_what_one_process_gives(
     kept = [column for column in one if not column.startswith("seconds.")]
     pd.testing.assert_frame_equal(one[kept], other[kept])
     pd.testing.assert_frame_equal(zoo.gaps(), ZooFolder(folder / "zoo").gaps())
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system keeps to RLIMIT_AS")
+def test_checkpoints_that_workers_do_not_survive_fail_alone_and_the_exit_code_says_partial(folder):
+    """One kills its worker at every try; another takes more memory than its worker may have."""
+    (folder / "kill an audit").unlink(missing_ok=True)
+    for name, mark in {"first": 0, "killed": 8, "hungry": 9, "last": 0}.items():
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        nn.init.constant_(model[2].bias, mark)
+        save_file(model.state_dict(), folder / f"{name}.safetensors")
+    files = [f"{name}.safetensors" for name in ("first", "killed", "hungry", "last")]
+    command = ["audit-many", "for_clusters:build", *files, "--data", "for_clusters:data"]
+    options = ["--analyzers", "for_clusters:fate,for_clusters:norms", "--jobs", "2", "-o", "fates"]
+    done = subprocess.run(
+        [sys.executable, "-m", "geomprobe", *command, *options],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == PARTIAL, done.stderr[-3000:]
+    assert done.stdout.splitlines()[:4] == [
+        "complete  fates/first",
+        "partial   fates/killed",
+        "partial   fates/hungry",
+        "complete  fates/last",
+    ]
+    assert "  audit (model): its worker was lost: TerminatedWorkerError" in done.stderr
+    assert "  fate (model): MemoryError" in done.stderr
+    table = pd.read_csv(folder / "fates" / "numbers.csv", dtype={"subject": str})
+    analyzers = {name: list(rows["analyzer"]) for name, rows in table.groupby("checkpoint")}
+    norms = ["norms"] * len(analyzers["first"])
+    assert analyzers == {
+        "first": norms,
+        "killed": ["audit"],
+        "hungry": ["fate", *norms],
+        "last": norms,
+    }
+    assert norms

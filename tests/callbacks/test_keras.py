@@ -74,13 +74,16 @@ def test_a_training_with_all_that_a_callback_must_do():
         assert abs(watch.metrics[SD] - spread) < 1e-5
         assert [record.step for record in other.monitor.history] == [3, 6, 9, 12]
 
-        # It goes on from its state, beside the model that Keras saves.
+        # It goes on from a file of its state, beside that of the model.
         def resumed():
-            model = network()
-            first = KerasMonitor(X, every="3 steps", **HIDDEN)
-            fit(model, first, epochs=2)
-            second = KerasMonitor(X, every="3 steps", **HIDDEN)
-            second.load_state_dict(first.state_dict())
+            with tempfile.TemporaryDirectory() as folder:
+                model, first = network(), KerasMonitor(X, every="3 steps", **HIDDEN)
+                fit(model, first, epochs=2)
+                model.save(f"{folder}/model.keras")
+                torch.save(first.state_dict(), f"{folder}/monitor.pt")
+                model = keras.saving.load_model(f"{folder}/model.keras")
+                second = KerasMonitor(X, every="3 steps", **HIDDEN)
+                second.load_state_dict(torch.load(f"{folder}/monitor.pt", weights_only=True))
             fit(model, second, epochs=4, start=2)
             return second.monitor
 

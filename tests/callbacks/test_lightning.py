@@ -138,8 +138,6 @@ def test_an_exception_takes_the_hooks_off(pl, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="processes are forked")
 def test_two_processes_observe_as_one_and_stop_together(pl, tmp_path):
-    if pl.__name__ == "pytorch_lightning":
-        pytest.skip("the same code as in the other package")
     stop = pytest.importorskip(f"{pl.__name__}.callbacks").EarlyStopping(TIME, patience=1)
     model, sinks = module(pl), [CSVSink(tmp_path / "geometry.csv")]
     model.lr = 0.0

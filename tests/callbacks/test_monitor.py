@@ -148,6 +148,44 @@ def test_weights_that_hold_nan_are_named_and_training_goes_on():
     assert [record.findings[0].failed is None for record in monitor.history] == [True, False, True]
 
 
+def test_probe_data_that_raise_half_way_are_a_failed_finding_and_training_goes_on():
+    class Loader:
+        gone = False
+
+        def __iter__(self):
+            yield X[:20]
+            if self.gone:
+                raise OSError(5, "the disk of the data is gone")
+            yield X[20:]
+
+    data = Loader()
+    monitor = monitored(1, probe_data=data, every="1 step", layers="0")
+    data.gone = True
+    with pytest.warns(DetachedProbeWarning, match="step 2 failed.*the disk of the data is gone"):
+        monitor.step()
+    data.gone = False
+    monitor.step()
+    whole, failed, again = (record.findings[0] for record in monitor.history)
+    assert "the disk of the data is gone" in failed.failed
+    assert whole.scalars == again.scalars
+    assert whole.scalars["sd"].n == 40
+
+
+def test_outputs_that_are_nan_of_finite_weights_fail_alone_with_the_reason():
+    class Log(nn.Module):
+        def forward(self, x):
+            return torch.log(-1 - x.square())
+
+    model = nn.Sequential(nn.Linear(3, 2), Log())
+    options = {"analyzers": "persistent_homology", "layers": ["0", "1"], "points": 20}
+    with pytest.warns(gp.GeomprobeWarning, match="finite"):
+        monitor = monitored(1, model, every="1 step", **options)
+    first, second = monitor.history[0].findings
+    assert first.failed is None
+    assert second.subject == "1"
+    assert "finite" in second.failed
+
+
 def test_the_trajectory_is_recorded_and_reaches_the_analyzers():
     class Length(Spread):
         needs = frozenset({"trajectory"})

@@ -126,6 +126,14 @@ def test_a_full_disk_is_a_warning_and_what_it_could_not_take_comes_later(tmp_pat
     assert len(one.history) == 5
 
 
+@pytest.mark.parametrize("kind", [CSVSink, JSONLinesSink])
+def test_a_file_that_cannot_be_made_is_a_warning_with_the_reason(tmp_path, kind):
+    (tmp_path / "taken").touch()  # Also the superuser can make nothing below a file.
+    with pytest.warns(gp.GeomprobeWarning, match=rf"sink {kind.__name__} has failed.*\[Errno"):
+        one = run(2, kind(tmp_path / "taken" / "geometry"))
+    assert [record.step for record in one.history] == [1, 2]
+
+
 def test_a_sink_that_goes_on_failing_is_told_of_at_the_end_and_strict_raises():
     def unreachable(record):
         raise ConnectionError("no network")

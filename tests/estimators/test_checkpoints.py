@@ -9,12 +9,18 @@ import torch
 from safetensors.torch import save_file
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import geomprobe as gp
-from geomprobe.estimators import CheckpointClouds, FisherFeatures, IntrinsicDimension
+from geomprobe.estimators import (
+    CheckpointClouds,
+    FisherFeatures,
+    IntrinsicDimension,
+    TotalPersistence,
+)
 from geomprobe.information import effective_dimension, fisher_gram, stable_rank
 
 X = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
@@ -87,6 +93,21 @@ def test_a_pipeline_searches_over_layers(models):
     )
     states = [model.state_dict() for model in models]
     assert search.fit(states, [0, 1, 0, 1]).best_params_["checkpointclouds__layer"] in {"0", "1"}
+
+
+def test_topology_and_fisher_information_are_features_of_one_pipeline():
+    """First layers of odd checkpoints are four times as large, which both kinds of features see."""
+    states = [network(seed, 1.0 + 3.0 * (seed % 2)).state_dict() for seed in range(8)]
+    topology = make_pipeline(
+        CheckpointClouds(network(9), X, "1"), gp.RipsPersistence(max_dim=1), TotalPersistence()
+    )
+    fisher = FisherFeatures(network(9), X)
+    union = make_union(topology, fisher)
+    apart = [topology.fit_transform(states), fisher.fit_transform(states)]
+    np.testing.assert_array_equal(union.fit_transform(states), np.hstack(apart))
+    classifier = make_pipeline(union, StandardScaler(), LogisticRegression())
+    scores = cross_val_score(classifier, states, [0, 1] * 4, cv=2, error_score="raise")
+    assert scores.tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("make", [CheckpointClouds, FisherFeatures])
