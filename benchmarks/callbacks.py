@@ -49,6 +49,7 @@ def measured(name: str, epochs: int) -> dict[str, Any]:
     low, high = np.percentile(again, [2.5, 97.5])
     ratio = float(np.divide(*map(np.median, steps)))
     return {
+        "epochs": epochs,
         "milliseconds": 1e3 * float(np.median(steps[1])),
         "steps": sum(map(len, steps)),
         "ratio": {"median": ratio, "low": float(low), "high": float(high)},

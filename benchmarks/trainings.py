@@ -1,9 +1,9 @@
 """The same training in a plain loop and in five frameworks, with and without a Monitor.
 
 Run by callbacks.py in a process each: ``trainings.py NAME EPOCHS`` trains without a monitor, with
-one that never observes and is told of every other step, and with one of default options, and prints
-the seconds of steps of both kinds, what observing took by the monitor's own account, and by how
-much the trained parameters differ.
+one that never observes and is told of about half of the steps, by a coin, and with one of default
+options, and prints the seconds of steps of both kinds, what observing took by the monitor's own
+account, and by how much the trained parameters differ.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ TRAININGS: dict[str, Callable[[int, dict[str, Any] | None], Watched]] = {
 
 
 @contextmanager
-def every_other(name: str) -> Iterator[tuple[list[float], list[bool]]]:
+def by_a_coin(name: str) -> Iterator[tuple[list[float], list[bool]]]:
     """Let a coin say at each step whether the monitor is told of it; note when, and what it said.
 
     What is left out is what the framework calls its callback by: Monitor.step in a loop of one's
@@ -254,7 +254,7 @@ def measured(name: str, epochs: int) -> dict[str, Any]:
         return float(sum(p.detach().double().sum() for p in model.parameters())), seconds, monitor
 
     expected, _, _ = run("plain")  # It also loads and compiles what training needs.
-    with every_other(name) as (moments, shown):
+    with by_a_coin(name) as (moments, shown):
         counted, _, counting = run("counted")
     found, seconds, monitor = run("watched")
     assert counting is not None

@@ -37,7 +37,7 @@ def run_isolated(
     Parameters
     ----------
     script : path
-        A file that imports little: the process loads it by its path, without its package.
+        A file, which the process runs by its path; what it imports adds to the start.
     function : str
         Name in that file of a ``function(arrays, parameters)`` that returns arrays by name.
     arrays : mapping of str to ndarray

@@ -94,8 +94,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, path: PathLike) -> torch.op
     Raises
     ------
     FileFormatError
-        The file is none of that, holds other objects, or is of an optimizer of other parameters.
+        The file is none of that, holds other objects, or is of an optimizer of other parameters;
+        or PyTorch is older than 2.6.
     """
+    if _can_run_code():
+        raise FileFormatError(
+            f"{path} is a pickle, which PyTorch {torch.__version__} cannot read without running "
+            "its code; 2.6 or newer can"
+        )
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -175,21 +181,27 @@ def _holds_nan(tensor: Any) -> bool:
         return False
 
 
+def _can_run_code() -> bool:
+    """Whether reading weights only may run code in a file all the same: CVE-2025-32434."""
+    return torch.__version__ < "2.6"
+
+
 def _unpickled(path: PathLike, *, trusted: bool) -> dict[str, torch.Tensor]:
-    refusal = FileFormatError(
+    refusal = (
         f"{path} is a pickle (a torch.save file), and opening a pickle can run any code. PyTorch "
         "2.6 or newer opens one of tensors and plain types alone, such as model.state_dict(), "
         "without that. Where you trust this one, --trust-pickle (trust_pickle=True) opens it, a "
         "whole model too"
     )
-    if not trusted and torch.__version__ < "2.6":  # Its weights_only runs code: CVE-2025-32434.
-        raise refusal
+    if not trusted and _can_run_code():
+        raise FileFormatError(refusal)
     try:
         with open(path, "rb") as file:  # Of a path torch.load would look at the suffix.
             found = torch.load(file, map_location="cpu", weights_only=not trusted)
     except Exception as error:
         if not trusted and isinstance(error, pickle.UnpicklingError):
-            raise refusal from error
+            told = str(error).partition("\n")[0]
+            raise FileFormatError(f"{refusal}. PyTorch says: {told}") from error
         raise FileFormatError(
             f"{path} cannot be opened: {type(error).__name__}: {error}"
         ) from error
@@ -199,7 +211,7 @@ def _unpickled(path: PathLike, *, trusted: bool) -> dict[str, torch.Tensor]:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in found.values()
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in found.items()
     ):
         raise FileFormatError(
             f"{path} holds no state dict, nor one under {', '.join(_STATES)}: it is a "

@@ -223,7 +223,8 @@ class Monitor:
         """Share of the wall time since construction began that went into the monitor.
 
         All time spent in the construction, at the steps and, with ``tap``, in the training passes,
-        and the CPU time of analyses in worker processes.
+        and the CPU time of analyses in worker processes; of one that died with its worker, the time
+        since it was sent.
         """
         return self._budget.overhead
 

@@ -13,7 +13,7 @@ from geomprobe.storage import Array
 _CANCELLED = 1e-5
 #: Numbers of the points that are centred and multiplied at a time.
 _SLICE = 1 << 22
-#: Of how many points, or up to twice as many, the mean is taken; it need not be that of all.
+#: Most points of which the mean is taken; it need not be that of all.
 _SEEN_FROM = 64
 
 

@@ -24,6 +24,8 @@ _TREE_DIM, _TREE_POINTS = 10, 2_000
 _PRODUCT_POINTS, _PRODUCT_WORK = 1_000, 6e8
 # Points as given, centred and rounded; lists of neighbours, and what sorts them by distance.
 _BYTES_A_COORDINATE, _BYTES_A_POINT = 28, 800
+#: Edges of a sparse graph: sorted, ranked, and as scipy has them.
+BYTES_AN_EDGE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +163,11 @@ def needed_bytes(n_points: int, dim: int) -> int:
     return n_points * (_BYTES_A_COORDINATE * dim + _BYTES_A_POINT)
 
 
-def at_most_seconds(n_points: int, dim: int = 0) -> float:
-    """Return a time that trees of points, or of distances, stay well below."""
-    return 1e-9 * n_points**2 * (dim + 64)
+def at_most_seconds(n_points: int, *, dim: int = 0, edges: int = 0) -> float:
+    """Return a time that trees stay well below: of points, of so many edges, or of a matrix."""
+    if edges:
+        return 4e-6 * edges
+    return 1e-10 * n_points**2 * (dim + 64) if dim else 6.4e-8 * n_points**2
 
 
 def spanning_forest(arrays: dict[str, Array], parameters: dict[str, Any]) -> dict[str, Array]:

@@ -115,9 +115,9 @@ def rips_persistence(
     are expected from the number of points, edges and triangles within the enclosing radius, as
     measured on circles, tori, spheres, clusters, walks and activations. These are upper estimates,
     not bounds: reduced matrices have none that is of use. A spanning tree takes O(n d) memory for
-    points under the Euclidean distance, and O(n) beside distances. Since that is known before, it
-    goes to a process of its own only where it may not be done within the time limit; there it takes
-    some seconds to start.
+    points under the Euclidean distance, O(n) beside a matrix and O(edges) beside a sparse one.
+    Since its time is known before, it goes to a process of its own only where it may not be done
+    within the time limit; there it takes some seconds to start.
 
     Homology in dimension k takes at least 2k + 2 points (Meshulam 2003), hence the largest
     ``max_dim``: beyond, simplices cannot be numbered.
@@ -295,9 +295,10 @@ def _spanning_tree(
     graph: Any, metric: str, n_jobs: int | None, time_limit: float | None, memory_limit: int | None
 ) -> SpanningTree:
     """Return the minimum spanning tree, or forest, of points or of their distances."""
-    n, dim = graph.shape[0], 0
+    n = graph.shape[0]
     if metric == "euclidean":
         dim = graph.shape[1]
+        seconds = mst.at_most_seconds(n, dim=dim)
         require_memory(
             mst.needed_bytes(n, dim),
             f"The spanning tree of {n} points in {dim} dimensions",
@@ -306,11 +307,18 @@ def _spanning_tree(
         )
         arrays = {"points": graph}
     elif isinstance(graph := _measured(graph, metric, memory_limit), np.ndarray):
-        arrays = {"distances": graph}
+        seconds, arrays = mst.at_most_seconds(n), {"distances": graph}
     else:
+        seconds = mst.at_most_seconds(n, edges=graph.nnz)
+        require_memory(
+            mst.BYTES_AN_EDGE * graph.nnz,
+            f"The spanning forest of {graph.nnz} edges",
+            "Give fewer edges, up to a smaller threshold.",
+            limit=memory_limit,
+        )
         arrays = {"rows": graph.row, "columns": graph.col, "lengths": graph.data}
     parameters = {"n_points": n, "n_jobs": n_jobs}
-    if time_limit is None or mst.at_most_seconds(n, dim) < time_limit:
+    if time_limit is None or seconds < time_limit:
         found = mst.spanning_forest(arrays, parameters)
     else:
         found = run_isolated(

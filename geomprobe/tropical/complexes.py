@@ -26,8 +26,8 @@ from geomprobe.values import ByValue
 #: Most dimensions of a box.
 LARGEST_DIMENSION = 10
 #: Half-widths of what should hold all vertices of a whole space: of the interval or square, and of
-#: the simplex, that is first tried; and the largest.
-CUBE, SIMPLEX, WIDEST = 1e6, 1e8, 1e9
+#: the simplex, that is first tried; and the largest. Not round, for there networks bend.
+CUBE, SIMPLEX, WIDEST = 1.0471e6, 1e8, 1e9
 #: Cells at which the network is compared with the mean of their corners.
 _CHECKED = 1000
 

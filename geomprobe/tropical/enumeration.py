@@ -38,7 +38,8 @@ class Found:
     phantoms: bool
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    #: Where a whole space was narrowed: the vertices on the border, their rays, and how far it is.
+    #: Of a whole space, where that is not its vertices' own: those on the border, their rays, and
+    #: how far it is.
     border: tuple[Array, Array, float] | None = None
 
 
@@ -84,12 +85,14 @@ def _line(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Foun
     from geomprobe.tropical.polyline import TOLERANCE
 
     found = _interval(tape, chart, low, high, limit)
+    # Beyond the wide interval: on rays as short as the narrow one far walls are lost to rounding.
+    ends = np.stack([low, high])
+    border = ends, ends, float(high[0])
     if len(inner := found.vertices[1:-1]):
         reach = np.abs(inner).max() + TOLERANCE * (high - low)
         low, high = low.clip(-2 * reach), high.clip(max=2 * reach)
         found = _interval(tape, chart, low, high, limit)
-    ends = np.stack([low, high])
-    found.border = ends, ends, float(high[0])
+    found.border = border
     return found
 
 

@@ -162,6 +162,9 @@ def test_planes_in_space(name):
 LINE = {
     "4 apart": [(1, 0.3 * i - 0.4) for i in range(4)],
     "far out": [(1, 1), (2, -3), (1, -1e7)],
+    "near and far": [(1, 0), (1, -1e7)],
+    "near and farther": [(1, 0), (1, -4.9e8)],
+    "at a round number": [(1, -1e6)],
     "twice": [(1, 0), (2, 0), (-1, 0), (1, 1)],
     "constant": [(0, 0), (0, 1), (1, 0.5)],
     "none": [(0, 1)],
