@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import geomprobe as gp
@@ -464,6 +465,36 @@ def test_a_loss_that_is_not_finite_survives_the_file(tmp_path):
     losses = [record.loss for record in History.load(tmp_path / "history.json")]
     assert math.isnan(losses[0])
     assert losses[1:] == [math.inf, None, 0.5]
+
+
+class Checkpointed(nn.Module):
+    """A network whose hidden layer is run again in the backward pass, by training's own choice."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Dropout(0.5))
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(checkpoint(self.body, x, use_reentrant=False))
+
+
+def test_training_with_checkpoints_and_augmented_data_does_not_reach_what_is_observed():
+    model = Checkpointed()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    options = dict(analyzers=Spread(), layers=["body.0", "head"], workers=0, budget=None)
+    with gp.Monitor(model, X, every="1 step", **options) as monitor:
+        for _ in range(3):
+            loss = nn.functional.cross_entropy(model(X + torch.randn_like(X)), Y)
+            loss.backward()
+            optimizer.step()
+            monitor.step(loss)
+    with torch.no_grad():
+        hidden = model.body[0](X)
+        expected = [hidden.numpy().std(), model.head(hidden.relu()).numpy().std()]
+    for record in monitor.history:
+        found = [finding.scalars["sd"].value for finding in record.findings]
+        assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_loader_that_shuffles_shows_the_same_samples_every_time():

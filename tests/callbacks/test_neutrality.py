@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import geomprobe as gp
+from geomprobe.callbacks import CSVSink
 from geomprobe.topology.analyzers import LayerTopology
 
 STEPS = 50
@@ -56,6 +57,7 @@ def options(x, y, folder):
         trajectory_samples=8,
         n_train=1000,
         store=folder,
+        sinks=[CSVSink(folder / "numbers.csv")],
     )
 
 
@@ -111,7 +113,11 @@ def assert_same(plain, watched):
     "build", [mlp, *(pytest.param(build, marks=pytest.mark.long) for build in (cnn, transformer))]
 )
 def test_training_is_equal_bit_for_bit_with_every_feature_on(build, tmp_path):
-    watch = [dict(strict=True), dict(strict=True, tap=True), ONCE]
+    watch = [
+        dict(strict=True, sampler="farthest"),
+        dict(strict=True, tap=True, sinks=[[].append]),
+        {**ONCE, "sinks": [[].append]},
+    ]
     assert_same(train(build, tmp_path), train(build, tmp_path, watch))
 
 

@@ -145,9 +145,10 @@ def trained(rank, processes, *, data=None, tap=False, **options):
     model = network()
     wrapped = DistributedDataParallel(model) if processes > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    options = {"every": "2 steps", "budget": None, "points": 20, "samples": 9, **options}
+    usual = {"every": "2 steps", "budget": None, "points": 20, "samples": 9, "analyzers": Spread()}
+    options = {**usual, **options}
     probe_data = (X, Y) if data is None else data(rank, processes)
-    with gp.Monitor(wrapped, probe_data, analyzers=Spread(), tap=tap, **options) as monitor:
+    with gp.Monitor(wrapped, probe_data, tap=tap, **options) as monitor:
         for step in range(4):
             rows = torch.arange(step * 8, step * 8 + 8) % N
             mine = rows[rank::processes]
@@ -180,6 +181,23 @@ def test_a_monitor_finds_the_same_in_every_process_and_as_in_one(in_processes, p
     agree(outcomes[0][0], alone)
     for a, b in zip(weights, outcomes[-1][1], strict=True):
         assert np.allclose(a, b, atol=1e-6)
+
+
+def test_only_the_first_process_analyzes(in_processes):
+    def job(rank, processes):
+        looked = []
+
+        class Looking(Spread):
+            def __call__(self, evidence):
+                looked.append(evidence.step)
+                return super().__call__(evidence)
+
+        history, _ = trained(rank, processes, analyzers=Looking())
+        return looked, history
+
+    (first, told), (second, also) = in_processes(job, 2)
+    assert (first, second) == ([2, 4], [])
+    assert told == also
 
 
 def test_a_distributed_loader_as_probe_data_is_read_in_shares(in_processes):

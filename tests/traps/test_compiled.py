@@ -90,6 +90,13 @@ def test_trap_06_hook_added_to_a_compiled_model():
         assert len(compiled.graphs) == graphs
 
 
+def test_a_pytorch_that_cannot_run_compiled_code_eagerly_is_told(monkeypatch):
+    compiled = Compiled("torch.compile")
+    monkeypatch.delattr(torch.compiler, "set_stance")
+    with pytest.raises(TypeError, match=r"pass the model as it was before torch\.compile"):
+        gp.Probe(compiled.model, layers=["first"]).attach()
+
+
 class Inside(Network):
     """Runs a layer in a compiled function of its own."""
 

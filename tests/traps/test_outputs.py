@@ -80,6 +80,19 @@ def test_trap_09_modules_whose_output_is_no_tensor(bare_hook, form):
     assert np.array_equal(probe.clouds["layer#in.states"].points, x)
 
 
+def test_outputs_of_transformers_are_read_by_their_names():
+    outputs = pytest.importorskip("transformers.modeling_outputs")
+
+    def form(h):
+        return outputs.BaseModelOutput(last_hidden_state=h, attentions=(h + 1,))
+
+    model, x = Wrapped(form), torch.randn(5, 3)
+    with gp.Probe(model, layers=["layer", "layer#out.attentions.0"]) as probe:
+        model(x)
+    assert np.array_equal(probe.clouds["layer"].points, 2 * x)
+    assert np.array_equal(probe.clouds["layer#out.attentions.0"].points, 2 * x + 1)
+
+
 @pytest.mark.parametrize(
     ("form", "reason"),
     [
