@@ -87,7 +87,7 @@ def train(build, folder, watch=()):
         for monitor in monitors:
             monitor.step(loss=losses[-1])
             assert len(monitor.history) <= STEPS // 25  # Waits for a worker.
-    probe.detach()
+    probe.detach(warn=False)  # "*" names containers, too.
     for monitor in monitors:
         monitor.close()
         assert monitor.history[-1].step == STEPS
