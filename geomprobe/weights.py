@@ -200,8 +200,9 @@ def _unpickled(path: PathLike, *, trusted: bool) -> dict[str, torch.Tensor]:
             found = torch.load(file, map_location="cpu", weights_only=not trusted)
     except Exception as error:
         if not trusted and isinstance(error, pickle.UnpicklingError):
-            told = str(error).partition("\n")[0]
-            raise FileFormatError(f"{refusal}. PyTorch says: {told}") from error
+            # What it met, of a message that goes on to tell how to trust the file.
+            met = str(error).partition("rror: ")[2].partition(". ")[0]
+            raise FileFormatError(f"{refusal}. {met}") from error
         raise FileFormatError(
             f"{path} cannot be opened: {type(error).__name__}: {error}"
         ) from error
