@@ -89,19 +89,18 @@ class Background:
         except BrokenProcessPool as error:
             self._executor = None
             reason = f"the process that analyzed has died, perhaps for lack of memory: {error}"
-            spent = time.perf_counter() - analysis.started
-            return (Finding("monitor", "model", failed=reason),), spent, True
         except BaseException as error:
             if not analysis.future.done():
                 raise  # An interrupt of this process, while it waited.
-            if not isinstance(error, Exception):
-                reason = f"the analysis was ended by {type(error).__name__}"
-                spent = time.perf_counter() - analysis.started
-                return (Finding("monitor", "model", failed=reason),), spent, True
-            return *self._here(analysis, error), False
-        spent = total - self._cpu_seconds.get(worker, 0.0)
-        self._cpu_seconds[worker] = total
-        return findings, spent, True
+            if isinstance(error, Exception):
+                return *self._here(analysis, error), False
+            reason = f"the analysis was ended by {type(error).__name__}"
+        else:
+            spent = total - self._cpu_seconds.get(worker, 0.0)
+            self._cpu_seconds[worker] = total
+            return findings, spent, True
+        since = time.perf_counter() - analysis.started
+        return (Finding("monitor", "model", failed=reason),), since, True
 
     def _here(self, analysis: Analysis, error: Exception) -> tuple[tuple[Finding, ...], float]:
         """Analyze in this process what a worker could not load; all that follows, too."""

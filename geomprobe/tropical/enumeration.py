@@ -58,8 +58,8 @@ def enumerated(
     DegenerateWalls
         In three dimensions or more: walls are not in general position.
     """
-    boxes, spaces = {1: _interval, 2: _polygons}, {1: _line, 2: _polygons}
-    mesh = spaces.get(len(low), _simplex) if whole else boxes.get(len(low), _cells)
+    few, others = (_line, _simplex) if whole else (_interval, _cells)
+    mesh = {1: few, 2: _polygons}.get(len(low), others)
     return mesh(tape, chart, low, high, limit)
 
 
@@ -84,15 +84,14 @@ def _line(tape: Tape, chart: Chart, low: Array, high: Array, limit: int) -> Foun
     """
     from geomprobe.tropical.polyline import TOLERANCE
 
+    ends = np.stack([low, high])
+    t = breakpoints(tape, chart.rows(ends[:1]), chart.rows(ends[1:]), most=limit).t[1:-1, None]
+    if len(t):
+        reach = np.abs((1 - t) * low + t * high).max() + TOLERANCE * (high - low)
+        low, high = low.clip(-2 * reach), high.clip(max=2 * reach)
     found = _interval(tape, chart, low, high, limit)
     # Beyond the wide interval: on rays as short as the narrow one far walls are lost to rounding.
-    ends = np.stack([low, high])
-    border = ends, ends, float(high[0])
-    if len(inner := found.vertices[1:-1]):
-        reach = np.abs(inner).max() + TOLERANCE * (high - low)
-        low, high = low.clip(-2 * reach), high.clip(max=2 * reach)
-        found = _interval(tape, chart, low, high, limit)
-    found.border = border
+    found.border = ends, ends, float(ends[1, 0])
     return found
 
 

@@ -50,3 +50,15 @@ def mixed(seed=0):
         model.norm.running_mean.normal_(0, 0.3)
         model.norm.running_var.uniform_(0.5, 2)
     return model
+
+
+def leave_the_second_layer_uncut(monkeypatch):
+    """Have meshes of cells miss what bends in module 3."""
+    from geomprobe.tropical.cells import CellMesh
+
+    cut = CellMesh._cut
+
+    def not_the_second_layer(mesh, heights, kink, scale=None):
+        return heights if kink.name == "3" else cut(mesh, heights, kink, scale)
+
+    monkeypatch.setattr(CellMesh, "_cut", not_the_second_layer)

@@ -12,7 +12,7 @@ from torch import nn
 
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.tropical import region_complex, slice_regions
-from tests.tropical.networks import he_network
+from tests.tropical.networks import he_network, leave_the_second_layer_uncut
 
 
 def everywhere(d):
@@ -347,16 +347,11 @@ def test_what_bends_beyond_the_widest_cube_is_told(monkeypatch):
 @pytest.mark.parametrize("d", [1, 2, 3])
 def test_the_certificate_fails_where_a_wall_is_missed(d, monkeypatch):
     import geomprobe.tropical.polyline as polyline
-    from geomprobe.tropical.cells import CellMesh
 
     model = he_network(d, 8, 8, 1)
     assert region_complex(model, unit_box(d)).failures == ()
-    cut, crossings = CellMesh._cut, polyline.crossings
-
-    def not_the_second_layer(mesh, heights, kink, scale=None):
-        return heights if kink.name == "3" else cut(mesh, heights, kink, scale)
-
-    monkeypatch.setattr(CellMesh, "_cut", not_the_second_layer)
+    crossings = polyline.crossings
+    leave_the_second_layer_uncut(monkeypatch)
     monkeypatch.setattr(polyline, "crossings", lambda *given: [p[1:] for p in crossings(*given)])
     found = region_complex(model, unit_box(d))
     assert not found.certified

@@ -9,7 +9,7 @@ from torch import nn
 
 from geomprobe.exceptions import MemoryEstimateError
 from geomprobe.tropical import region_complex, slice_regions
-from tests.tropical.networks import he_network
+from tests.tropical.networks import he_network, leave_the_second_layer_uncut
 
 
 def corners(*points):
@@ -115,23 +115,19 @@ def test_what_does_not_fit_is_refused(monkeypatch):
 
 
 def test_the_certificate_fails_where_a_line_or_a_polygon_is_missed(monkeypatch):
-    from geomprobe.tropical.cells import CellMesh
     from geomprobe.tropical.merging import Cells
     from geomprobe.tropical.polygons import Polygons
 
     model, plane = he_network(2, 8, 8, 1), corners([-1, -1], [1, -1], [-1, 1])
     assert slice_regions(model, *plane).failures == ()
-    cut, cells = CellMesh._cut, Polygons.cells
-
-    def not_the_second_layer(mesh, heights, kink, scale=None):
-        return heights if kink.name == "3" else cut(mesh, heights, kink, scale)
+    cells = Polygons.cells
 
     def all_but_one(mesh):
         every = cells(mesh)
         return Cells(every.corners[: every.starts[-1]], every.starts[:-1])
 
     with monkeypatch.context() as patch:
-        patch.setattr(CellMesh, "_cut", not_the_second_layer)
+        leave_the_second_layer_uncut(patch)
         missed = slice_regions(model, *plane)
     assert not missed.certified
     (failure,) = missed.failures
